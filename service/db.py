@@ -1,0 +1,124 @@
+"""The database: naming, time, and the only commit in the house."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import flask
+import sqlalchemy
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
+
+from service import settings
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out. SQLite forgets time zones, so a naive value is refused on the way in."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without time zone can't be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _values(kind: type[Enum]) -> list[str]:
+    return [str(member.value) for member in kind]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own spelling
+        datetime: UtcDateTime(),
+        # Values as text: a new state needs no ALTER TYPE.
+        Enum: sqlalchemy.Enum(Enum, native_enum=False, length=20, values_callable=_values),
+    }
+
+
+db = SQLAlchemy(metadata=Base.metadata)
+
+
+def connect(app: flask.Flask) -> None:
+    chosen = settings.current()
+    app.config["SQLALCHEMY_DATABASE_URI"] = chosen.database_url
+    if chosen.database_url.startswith("sqlite"):
+        chosen.data_dir.mkdir(parents=True, exist_ok=True)
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": {"timeout": 15}}
+    else:
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+            "pool_pre_ping": True,
+            "connect_args": {"connect_timeout": 5, "application_name": "vinkje"},
+        }
+    db.init_app(app)
+    with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            listen_sqlite(db.engine)
+
+
+def listen_sqlite(engine: Engine) -> None:
+    """Take over BEGIN: pysqlite's own loses updates, a deferred one meets "database is locked"."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: DBAPIConnection, record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One unit of work: commits at the end, rolls back on any exception.
+
+    What the session read before is dropped first, so that the work sees the newest rows. Not to be nested.
+    """
+    session: Session = db.session()
+    info: dict[Any, Any] = session.info
+    if info.get("writing"):
+        raise RuntimeError("db.transaction() is open already")
+    session.rollback()
+    info["writing"] = True
+    try:
+        session.connection(execution_options={"writes": True})
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        info["writing"] = False
+
+
+def reading() -> Session:
+    """For doors that only look."""
+    return db.session()

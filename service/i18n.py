@@ -1,0 +1,64 @@
+"""Dutch and English. English is the source; each `locale/<language>/*.po` holds one area's words."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from babel import dates
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+LANGUAGES = ("nl", "en")
+NAMES = {"nl": "Nederlands", "en": "English"}
+HERE = ZoneInfo("Europe/Amsterdam")
+
+
+def N_(message: str) -> str:  # noqa: N802  # gettext's own name for "translate later"
+    return message
+
+
+@lru_cache(maxsize=8)
+def translations(language: str) -> NullTranslations:
+    """Unknown languages get the English source. Catalogues are compiled in memory: no .mo in the repository."""
+    merged = NullTranslations()
+    for path in sorted((Path(__file__).parent / "locale" / language).glob("*.po")):
+        compiled = io.BytesIO()
+        with path.open("rb") as source:
+            write_mo(compiled, read_po(source, locale=language))
+        compiled.seek(0)
+        catalogue = GNUTranslations(compiled)
+        catalogue.add_fallback(merged)
+        merged = catalogue
+    return merged
+
+
+def gettext(language: str, message: str, **params: object) -> str:
+    translated = translations(language).gettext(message)
+    return translated % params if params else translated
+
+
+def ngettext(language: str, one: str, many: str, count: int, **params: object) -> str:
+    return translations(language).ngettext(one, many, count) % {"count": count, **params}
+
+
+def best_language(wanted: str) -> str | None:
+    """The first of ours in an Accept-Language value's order of preference, without its quality numbers."""
+    for part in wanted.split(","):
+        tag = part.split(";")[0].strip().lower().split("-")[0]
+        if tag in LANGUAGES:
+            return tag
+    return None
+
+
+def long_date(language: str, moment: datetime) -> str:
+    return dates.format_date(moment.astimezone(HERE), "d MMMM y", locale=language)
+
+
+def day_and_hour(language: str, moment: datetime) -> str:
+    """As in "donderdag 3 december 2026, 09:00", in Europe/Amsterdam."""
+    return dates.format_datetime(moment, "EEEE d MMMM y, HH:mm", tzinfo=HERE, locale=language)

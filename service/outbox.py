@@ -1,0 +1,65 @@
+"""Single mails that must go out once, kept as rows: confirmations and notices to editors.
+
+claim → (commit) → send → settle. A worker that dies in between leaves a lease that runs out,
+after which the tick offers the row again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from service.db import UtcDateTime
+
+LEASE = timedelta(minutes=5)
+# Growing pauses after a 4xx; after the last one the mail is given up.
+PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 480))
+
+
+class Outgoing:
+    """Columns that a row needs to be sent by mail. A mixin for models with an integer `id`."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime(), index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    mailed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+
+
+def claim(*, session: Session, model: type[Outgoing], row_id: int, now: datetime) -> bool:
+    """Take the row for LEASE. False when another has it, or it has gone out, or isn't due yet."""
+    taken = session.execute(
+        update(model)
+        .where(model.id == row_id, model.due_at <= now)
+        .values(due_at=now + LEASE, attempts=model.attempts + 1)
+    )
+    return taken.rowcount == 1  # type: ignore[attr-defined,no-any-return]  # a DML result has it
+
+
+def due(*, session: Session, model: type[Outgoing], now: datetime, limit: int = 500) -> list[int]:
+    return list(session.scalars(select(model.id).where(model.due_at <= now).order_by(model.due_at).limit(limit)))
+
+
+def sent(*, session: Session, model: type[Outgoing], row_id: int, now: datetime) -> None:
+    session.execute(update(model).where(model.id == row_id).values(due_at=None, mailed_at=now))
+
+
+def refused(*, session: Session, model: type[Outgoing], row_id: int, now: datetime) -> None:
+    """The relay said no for good (5xx)."""
+    session.execute(update(model).where(model.id == row_id).values(due_at=None, failed_at=now))
+
+
+def later(*, session: Session, model: type[Outgoing], row_id: int, now: datetime, charged: bool) -> None:
+    """Try again after a pause. `charged` is false when the line broke: then no try is counted."""
+    row = session.get(model, row_id)
+    if row is None:
+        return
+    if not charged:
+        row.attempts -= 1
+        row.due_at = now + PAUSES[0] / 2
+    elif row.attempts > len(PAUSES):
+        row.due_at, row.failed_at = None, now
+    else:
+        row.due_at = now + PAUSES[row.attempts - 1]

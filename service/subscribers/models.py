@@ -1,0 +1,129 @@
+"""Subscribers, what they ticked, and the evidence for it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event
+from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
+
+from service.db import Base
+from service.outbox import Outgoing
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    UNSUBSCRIBED = "unsubscribed"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    ERASED = "erased"
+    EXPIRED = "expired"
+
+
+class ConsentEvent(StrEnum):
+    REQUESTED = "requested"
+    CONFIRMED = "confirmed"
+    CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
+    COMPLAINT = "complaint"
+    BOUNCED = "bounced"
+    IMPORTED = "imported"
+
+
+class Channel(StrEnum):
+    WEB_FORM = "web_form"
+    MAIL = "mail"
+    PREFERENCES = "preferences"
+    ONE_CLICK = "one_click"
+    UNSUBSCRIBE_PAGE = "unsubscribe_page"
+    RELAY = "relay"
+    IMPORT = "import"
+
+
+class SuppressionReason(StrEnum):
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    BLOCKED = "blocked"
+
+
+class Subscriber(Base):
+    """`email` is as typed, with its domain in A-labels; `email_key` is the form that is compared.
+
+    Ids are never used again: a link in an old mail must not open another's preferences.
+    """
+
+    __tablename__ = "subscribers"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(254))
+    email_key: Mapped[str] = mapped_column(String(254), unique=True)
+    language: Mapped[str] = mapped_column(String(2))
+    created_at: Mapped[datetime]
+
+
+class Subscription(Base):
+    """The key leads with the theme: an audience is a range of subscribers within one theme."""
+
+    __tablename__ = "subscriptions"
+    __table_args__ = (Index(None, "subscriber_id"),)
+
+    theme_id: Mapped[int] = mapped_column(ForeignKey("themes.id"), primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(ForeignKey("subscribers.id"), primary_key=True)
+    state: Mapped[State]
+    end_reason: Mapped[EndReason | None]
+    requested_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class Consent(Base):
+    """Evidence (GDPR art. 7(1)); append-only. `wording` names the versioned text that was shown."""
+
+    __tablename__ = "consents"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(ForeignKey("subscribers.id"), index=True)
+    theme_id: Mapped[int] = mapped_column(ForeignKey("themes.id"))
+    event: Mapped[ConsentEvent]
+    channel: Mapped[Channel]
+    at: Mapped[datetime]
+    wording: Mapped[str] = mapped_column(String(40))
+    wording_hash: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Confirmation(Outgoing, Base):
+    """One mail for all ticked themes. Without themes it's the mail that says "you have these already"."""
+
+    __tablename__ = "confirmations"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    subscriber_id: Mapped[int] = mapped_column(ForeignKey("subscribers.id"), index=True)
+    language: Mapped[str] = mapped_column(String(2))
+    theme_ids: Mapped[list[int]] = mapped_column(JSON)
+    requested_at: Mapped[datetime] = mapped_column(index=True)
+    confirmed_at: Mapped[datetime | None]
+
+    subscriber: Mapped[Subscriber] = relationship()
+
+
+class Suppression(Base):
+    """An address we may not mail, as a keyed hash: the key is not in the database."""
+
+    __tablename__ = "suppressions"
+
+    address_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reason: Mapped[SuppressionReason]
+    at: Mapped[datetime]
+
+
+@event.listens_for(Consent, "before_update")
+def _append_only(mapper: Mapper[Consent], connection: Connection, target: Consent) -> None:
+    raise RuntimeError("consent is evidence: add a row, change none")

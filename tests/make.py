@@ -1,0 +1,61 @@
+"""Things to test with, made by plain functions. Domain calls where they exist, so that tests and code agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import themes
+from service.newsroom import models as newsroom
+from service.subscribers import models as subscribers
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def theme(session: Session, slug: str = "innovatie") -> themes.Theme:
+    found = session.scalar(select(themes.Theme).where(themes.Theme.slug == slug))
+    return found or themes.add(session=session, slug=slug, name_nl=slug.title(), name_en=slug.title())
+
+
+def reader(
+    session: Session, email: str = "saskia@gemeente.example", *slugs: str, language: str = "nl", at: datetime = NOW
+) -> subscribers.Subscriber:
+    """A subscriber with active subscriptions, without the road there."""
+    subscriber = subscribers.Subscriber(email=email, email_key=email.lower(), language=language, created_at=at)
+    session.add(subscriber)
+    session.flush()
+    for slug in slugs:
+        session.add(
+            subscribers.Subscription(
+                theme_id=theme(session, slug).id,
+                subscriber_id=subscriber.id,
+                state=subscribers.State.ACTIVE,
+                requested_at=at,
+                confirmed_at=at,
+            )
+        )
+    session.flush()
+    return subscriber
+
+
+def item(
+    session: Session, slug: str = "innovatie", title: str = "Gent test deelauto's", **values: object
+) -> newsroom.Item:
+    """A published item."""
+    made = newsroom.Item(
+        theme_id=theme(session, slug).id,
+        title=title,
+        body="De proef kost 40.000 euro en duurt **tot 1 juni**.",
+        url="https://gent.example/deelauto",
+        state=newsroom.ItemState.PUBLISHED,
+        created_at=NOW,
+        updated_at=NOW,
+        published_at=NOW,
+    )
+    for name, value in values.items():
+        setattr(made, name, value)
+    session.add(made)
+    session.flush()
+    return made
