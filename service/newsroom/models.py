@@ -77,7 +77,10 @@ class EditorSession(Base):
 
 
 class Item(Base):
-    """`body` is Markdown. `version` grows with each change: a save that started from an older one is refused."""
+    """`body` is Markdown. `version` grows with each change: a save that started from an older one is refused.
+
+    `frozen_at`: its issue was approved then. What readers were sent must stay what the record says.
+    """
 
     __tablename__ = "items"
     __table_args__ = (Index(None, "theme_id", "state"), {"sqlite_autoincrement": True})
@@ -93,6 +96,7 @@ class Item(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+    frozen_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)
 
     theme: Mapped[Theme] = relationship()

@@ -156,6 +156,7 @@ def upgrade():
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('published_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('frozen_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('version', sa.Integer(), nullable=False),
     sa.ForeignKeyConstraint(['author_id'], ['editors.id'], name=op.f('fk_items_author_id_editors')),
     sa.ForeignKeyConstraint(['theme_id'], ['themes.id'], name=op.f('fk_items_theme_id_themes')),
