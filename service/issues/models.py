@@ -28,12 +28,12 @@ class IssueState(StrEnum):
 MOVES: dict[IssueState, frozenset[IssueState]] = {
     IssueState.PLANNED: frozenset({IssueState.ASSEMBLED, IssueState.SKIPPED, IssueState.CANCELLED}),
     IssueState.ASSEMBLED: frozenset({IssueState.APPROVED, IssueState.SKIPPED, IssueState.CANCELLED}),
-    IssueState.APPROVED: frozenset({IssueState.SENDING, IssueState.CANCELLED}),
+    IssueState.APPROVED: frozenset({IssueState.SENDING, IssueState.ASSEMBLED, IssueState.CANCELLED}),
     IssueState.SENDING: frozenset({IssueState.PAUSED, IssueState.SENT, IssueState.CANCELLED}),
     IssueState.PAUSED: frozenset({IssueState.SENDING, IssueState.CANCELLED}),
     IssueState.SENT: frozenset(),
     IssueState.SKIPPED: frozenset({IssueState.ASSEMBLED, IssueState.CANCELLED}),
-    IssueState.CANCELLED: frozenset(),
+    IssueState.CANCELLED: frozenset({IssueState.PLANNED}),  # only when nothing had gone out: rota.plan
 }
 
 

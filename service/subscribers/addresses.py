@@ -1,0 +1,87 @@
+"""E-mail addresses: what we take, how two are compared, and which ones we may not mail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from email_validator import EmailNotValidError, EmailSyntaxError, validate_email
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service import errors, links
+from service.subscribers.models import Suppression, SuppressionReason
+
+LONGEST = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
+
+
+@dataclass(frozen=True)
+class Address:
+    """`email` keeps the local part as typed, with the domain in A-labels (RFC 6531 §3.2);
+    `key` is the form that is compared (requirements 4.11: no tricks with dots or plus signs).
+    """
+
+    email: str
+    key: str
+
+
+def parse(text: str, *, smtputf8: bool = False) -> Address:
+    """Raises Refused on field "email". A local part outside ASCII needs a relay that offers SMTPUTF8."""
+    typed = text.strip(" \t\u00a0")
+    if not typed:
+        raise errors.Refused("email", "Fill in your e-mail address, as in name@example.org.")
+    if not typed.isprintable():
+        raise errors.Refused("email", "This e-mail address has a character that can't be in it. Type it again.")
+    if len(typed) > LONGEST:
+        raise errors.Refused("email", "This e-mail address is too long: 254 characters at most.")
+    if "@" in typed and not smtputf8 and not typed.rpartition("@")[0].isascii():
+        raise errors.Refused("email", "We can't mail addresses with special letters before the @. Use another address.")
+    try:
+        # Reserved names such as .example are let through: a trial run uses them, and they harm nobody.
+        found = validate_email(typed, check_deliverability=False, allow_smtputf8=smtputf8, globally_deliverable=False)
+    except (EmailSyntaxError, EmailNotValidError):
+        raise errors.Refused("email", "This is no e-mail address. Check it: name@example.org.") from None
+    domain = found.ascii_domain or ""
+    if "." not in domain or domain.rpartition(".")[2].isdigit():
+        raise errors.Refused("email", "The part after the @ isn't complete. Check it: name@example.org.")
+    email = f"{found.local_part}@{domain.lower()}"
+    if len(email) > LONGEST:
+        raise errors.Refused("email", "This e-mail address is too long: 254 characters at most.")
+    return Address(email=email, key=email.lower())
+
+
+def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
+    """The first reason stays, unless the new one is the owner's own "never again"."""
+    hashed = _hash(email_key)
+    known = session.get(Suppression, hashed)
+    if known is None:
+        session.merge(Suppression(address_hash=hashed, reason=reason, at=now))
+    elif reason is SuppressionReason.BLOCKED:
+        known.reason, known.at = reason, now
+
+
+def suppressed(*, session: Session, email_keys: Collection[str]) -> set[str]:
+    """Those of `email_keys` that we may not mail."""
+    by_hash = {_hash(key): key for key in email_keys}
+    found = session.scalars(select(Suppression.address_hash).where(Suppression.address_hash.in_(by_hash)))
+    return {by_hash[hashed] for hashed in found}
+
+
+def blocked(*, session: Session, email_key: str) -> bool:
+    """The owner said "never mail me again": then not even a confirmation goes out."""
+    known = session.get(Suppression, _hash(email_key))
+    return known is not None and known.reason is SuppressionReason.BLOCKED
+
+
+def lift(*, session: Session, email_key: str) -> None:
+    """A fresh double opt-in undoes a bounce or complaint, and only that does (requirements 4.14)."""
+    session.execute(
+        delete(Suppression).where(
+            Suppression.address_hash == _hash(email_key), Suppression.reason != SuppressionReason.BLOCKED
+        )
+    )
+
+
+def _hash(email_key: str) -> str:
+    return links.keyed_hash("suppression", email_key)

@@ -1,0 +1,153 @@
+"""The press of the button behind the mailed link: double opt-in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from service import themes
+from service.subscribers import addresses, consent
+from service.subscribers.models import (
+    Channel,
+    Confirmation,
+    Consent,
+    ConsentEvent,
+    EndReason,
+    State,
+    Subscriber,
+    Subscription,
+)
+
+LIFE = timedelta(hours=72)  # requirements 3.2: unconfirmed requests vanish
+KEEP_CONFIRMED = timedelta(days=30)  # so long a second press is answered by "confirmed already"
+
+
+class Answer(StrEnum):
+    CONFIRMED = "confirmed"
+    ALREADY = "already"
+    EXPIRED = "expired"
+
+
+def find(*, session: Session, confirmation_id: int) -> Confirmation | None:
+    return session.get(Confirmation, confirmation_id)
+
+
+def themes_of(*, session: Session, confirmation: Confirmation) -> Sequence[themes.Theme]:
+    query = select(themes.Theme).where(themes.Theme.id.in_(confirmation.theme_ids)).order_by(themes.Theme.name_nl)
+    return session.scalars(query).all()
+
+
+def open_at(confirmation: Confirmation | None, now: datetime) -> bool:
+    return confirmation is not None and (
+        confirmation.confirmed_at is not None or now <= confirmation.requested_at + LIFE
+    )
+
+
+def confirm(*, session: Session, now: datetime, confirmation_id: int) -> Answer:
+    """Pressing again changes nothing, also when the reader has left in between."""
+    query = select(Confirmation).where(Confirmation.id == confirmation_id).with_for_update()
+    asked = session.scalar(query.execution_options(populate_existing=True))
+    if asked is None or not open_at(asked, now):
+        return Answer.EXPIRED
+    if asked.confirmed_at is not None:
+        return Answer.ALREADY
+    asked.confirmed_at = now
+    asked.subscriber.language = asked.language
+    addresses.lift(session=session, email_key=asked.subscriber.email_key)
+    for theme_id in sorted(asked.theme_ids):
+        activate(
+            session=session,
+            now=now,
+            subscriber_id=asked.subscriber_id,
+            theme_id=theme_id,
+            event=ConsentEvent.CONFIRMED,
+            channel=Channel.MAIL,
+            wording=consent.wording(consent.CONFIRM, asked.language),
+            pending_only=True,
+        )
+    return Answer.CONFIRMED
+
+
+def activate(
+    *,
+    session: Session,
+    now: datetime,
+    subscriber_id: int,
+    theme_id: int,
+    event: ConsentEvent,
+    channel: Channel,
+    wording: consent.Wording,
+    pending_only: bool = False,
+    source: str = "",
+    given_at: datetime | None = None,
+) -> bool:
+    """The only way into an active subscription, with its evidence. False when nothing changed.
+
+    `pending_only`: a subscription that ended since it was asked for stays ended.
+    `given_at`: when consent was given, if that was before now (import).
+    """
+    moment = themes.moment_of_consent(session=session, theme_id=theme_id, now=now)
+    query = select(Subscription).where(Subscription.theme_id == theme_id, Subscription.subscriber_id == subscriber_id)
+    known = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    if known is None:
+        if pending_only:
+            return False
+        known = Subscription(
+            theme_id=theme_id, subscriber_id=subscriber_id, state=State.PENDING, requested_at=given_at or now
+        )
+        session.add(known)
+    elif known.state is State.ACTIVE or (pending_only and known.state is not State.PENDING):
+        return False
+    known.state, known.confirmed_at, known.ended_at, known.end_reason = State.ACTIVE, moment, None, None
+    consent.record(
+        session=session,
+        now=given_at or now,
+        subscriber_id=subscriber_id,
+        theme_id=theme_id,
+        event=event,
+        channel=channel,
+        wording=wording,
+        source=source,
+    )
+    return True
+
+
+def expire(*, session: Session, now: datetime) -> int:
+    """Let unconfirmed requests vanish: who never confirmed anything leaves no trace. Gives how many went."""
+    gone = session.execute(
+        delete(Confirmation).where(
+            or_(
+                and_(Confirmation.confirmed_at.is_(None), Confirmation.requested_at < now - LIFE),
+                Confirmation.requested_at < now - KEEP_CONFIRMED,
+            )
+        )
+    )
+    stale = and_(Subscription.state == State.PENDING, Subscription.requested_at < now - LIFE)
+    session.execute(
+        update(Subscription)
+        .where(stale, Subscription.confirmed_at.is_not(None))
+        .values(state=State.ENDED, end_reason=EndReason.EXPIRED, ended_at=now)
+    )
+    session.execute(delete(Consent).where(_never_confirmed(stale)))
+    session.execute(delete(Subscription).where(stale))
+    lonely = and_(
+        Subscriber.created_at < now - LIFE,
+        ~exists().where(Subscription.subscriber_id == Subscriber.id),
+        ~exists().where(Confirmation.subscriber_id == Subscriber.id),
+        ~exists().where(Consent.subscriber_id == Subscriber.id),
+    )
+    session.execute(delete(Subscriber).where(lonely))
+    return gone.rowcount  # type: ignore[attr-defined,no-any-return]  # a DML result has it
+
+
+def _never_confirmed(stale: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(
+        Subscription.subscriber_id == Consent.subscriber_id,
+        Subscription.theme_id == Consent.theme_id,
+        Subscription.confirmed_at.is_(None),
+        stale,
+    )

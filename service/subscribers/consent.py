@@ -1,0 +1,64 @@
+"""Evidence of consent: which wording, which theme, when, through what (GDPR art. 7(1)).
+
+Wordings are versioned files in `wordings/`. A text that was shown is never edited: a new one gets a new number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from service.subscribers.models import Channel, Consent, ConsentEvent
+
+FORM = "form-1"
+CONFIRM = "confirm-1"
+PREFERENCES = "preferences-1"
+IMPORT = "import-1"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """`name` as it stands in the evidence: "form-1.nl". `hash` is the text's SHA-256."""
+
+    name: str
+    text: str
+    hash: str
+
+
+NONE = Wording(name="", text="", hash="")  # leaving asks for no wording
+
+
+@lru_cache(maxsize=32)
+def wording(name: str, language: str) -> Wording:
+    text = (Path(__file__).parent / "wordings" / f"{name}.{language}.txt").read_text(encoding="utf-8").strip()
+    return Wording(name=f"{name}.{language}", text=text, hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def record(
+    *,
+    session: Session,
+    now: datetime,
+    subscriber_id: int,
+    theme_id: int,
+    event: ConsentEvent,
+    channel: Channel,
+    wording: Wording,
+    source: str = "",
+) -> None:
+    session.add(
+        Consent(
+            subscriber_id=subscriber_id,
+            theme_id=theme_id,
+            event=event,
+            channel=channel,
+            at=now,
+            wording=wording.name,
+            wording_hash=wording.hash,
+            source=source,
+        )
+    )

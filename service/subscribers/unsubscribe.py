@@ -1,0 +1,53 @@
+"""Leaving: at once, without reason asked, and harmless to repeat."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.subscribers import consent
+from service.subscribers.models import Channel, ConsentEvent, EndReason, State, Subscription
+
+EVIDENCE = {
+    EndReason.UNSUBSCRIBED: ConsentEvent.WITHDRAWN,
+    EndReason.HARD_BOUNCE: ConsentEvent.BOUNCED,
+    EndReason.COMPLAINT: ConsentEvent.COMPLAINT,
+}
+
+
+def leave(*, session: Session, now: datetime, subscriber_id: int, theme_id: int, channel: Channel) -> None:
+    """End one theme (RFC 8058 §3.1: that recipient, that list). Nothing happens to who is out already."""
+    _end(session, now, subscriber_id, EndReason.UNSUBSCRIBED, channel, theme_id)
+
+
+def leave_all(*, session: Session, now: datetime, subscriber_id: int, channel: Channel) -> None:
+    _end(session, now, subscriber_id, EndReason.UNSUBSCRIBED, channel, None)
+
+
+def end_all(*, session: Session, now: datetime, subscriber_id: int, reason: EndReason) -> None:
+    """For what comes back from the relay: a bounce or complaint ends every theme."""
+    _end(session, now, subscriber_id, reason, Channel.RELAY, None)
+
+
+def _end(
+    session: Session, now: datetime, subscriber_id: int, reason: EndReason, channel: Channel, theme_id: int | None
+) -> None:
+    query = select(Subscription).where(
+        Subscription.subscriber_id == subscriber_id, Subscription.state.in_((State.ACTIVE, State.PENDING))
+    )
+    if theme_id is not None:
+        query = query.where(Subscription.theme_id == theme_id)
+    held = query.order_by(Subscription.theme_id).with_for_update().execution_options(populate_existing=True)
+    for subscription in session.scalars(held):
+        subscription.state, subscription.end_reason, subscription.ended_at = State.ENDED, reason, now
+        consent.record(
+            session=session,
+            now=now,
+            subscriber_id=subscriber_id,
+            theme_id=subscription.theme_id,
+            event=EVIDENCE[reason],
+            channel=channel,
+            wording=consent.NONE,
+        )
