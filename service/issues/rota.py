@@ -15,7 +15,7 @@ from service.issues.models import Issue, IssueState
 
 ASSEMBLE_BEFORE = timedelta(hours=24)  # so long a chief has to look
 CATCH_UP = timedelta(hours=6)  # an hour missed by more is held for the editor
-WEEK = re.compile(r"(\d{4})-W(\d{2})")
+WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
 EARLY = (IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED)
 
 log = structlog.get_logger()

@@ -14,6 +14,7 @@ from service import errors, links
 from service.subscribers.models import Suppression, SuppressionReason
 
 LONGEST = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
+LONGEST_LOCAL_PART = 64  # RFC 5321 §4.5.3.1.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def parse(text: str, *, smtputf8: bool = False) -> Address:
     domain = found.ascii_domain or ""
     if "." not in domain or domain.rpartition(".")[2].isdigit():
         raise errors.Refused("email", "The part after the @ isn't complete. Check it: name@example.org.")
+    if len(found.local_part.encode()) > LONGEST_LOCAL_PART:
+        raise errors.Refused("email", "The part before the @ is too long: 64 characters at most.")
     email = f"{found.local_part}@{domain.lower()}"
     if len(email) > LONGEST:
         raise errors.Refused("email", "This e-mail address is too long: 254 characters at most.")
