@@ -8,13 +8,13 @@ import flask
 from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service import db, logs, settings, throttle, web
+from service import db, heartbeat, logs, settings, throttle, web
 from service.delivery import models as delivery_models
 from service.issues import models as issue_models
 from service.subscribers import models as subscriber_models
 
 # Metadata knows a table once its module is imported.
-MODELS = (subscriber_models, issue_models, delivery_models, throttle)
+MODELS = (subscriber_models, issue_models, delivery_models, throttle, heartbeat)
 MIGRATIONS = str(Path(__file__).parent / "migrations")
 
 

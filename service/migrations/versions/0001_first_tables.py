@@ -55,6 +55,11 @@ def upgrade():
     sa.UniqueConstraint('email', name=op.f('uq_editors_email')),
     sqlite_autoincrement=True
     )
+    op.create_table('heartbeats',
+    sa.Column('name', sa.String(length=20), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_heartbeats'))
+    )
     op.create_table('subscribers',
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('email', sa.String(length=254), nullable=False),
@@ -292,6 +297,7 @@ def downgrade():
     op.drop_table('themes')
     op.drop_table('suppressions')
     op.drop_table('subscribers')
+    op.drop_table('heartbeats')
     op.drop_table('editors')
     op.drop_table('deliveries')
     op.drop_table('attempts')
