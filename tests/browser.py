@@ -50,17 +50,9 @@ class _Page(HTMLParser):
             self._field(tag, has, self._form)
 
     def _field(self, tag: str, has: dict[str, str], form: Form) -> None:
-        name, kind = has.get("name", ""), has.get("type", "text")
-        if tag == "input" and kind in ("checkbox", "radio"):
-            form.choices.setdefault(name, []).append(has.get("value", "on"))
-            if "checked" in has:
-                form.fields.append((name, has.get("value", "on")))
-        elif tag == "input" and kind == "submit":
-            form.buttons.append((name, has.get("value", ""), has.get("value", "")))
-        elif tag == "input" and name:
-            form.fields.append((name, has.get("value", "")))
-            if kind == "hidden":
-                form.hidden.add(name)
+        name = has.get("name", "")
+        if tag == "input":
+            self._input(name, has, form)
         elif tag == "textarea":
             self._textarea, self._words = name, []
         elif tag == "select":
@@ -70,7 +62,20 @@ class _Page(HTMLParser):
             if "selected" in has:
                 form.fields.append((self._select, has.get("value", "")))
         elif tag == "button":
-            self._button, self._words = (has.get("name", ""), has.get("value", "")), []
+            self._button, self._words = (name, has.get("value", "")), []
+
+    def _input(self, name: str, has: dict[str, str], form: Form) -> None:
+        kind, value = has.get("type", "text"), has.get("value", "")
+        if kind in ("checkbox", "radio"):
+            form.choices.setdefault(name, []).append(value or "on")
+            if "checked" in has:
+                form.fields.append((name, value or "on"))
+        elif kind == "submit":
+            form.buttons.append((name, value, value))
+        elif name:
+            form.fields.append((name, value))
+            if kind == "hidden":
+                form.hidden.add(name)
 
     def handle_data(self, data: str) -> None:
         self._words.append(data)
