@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import flask
 
-from service.web import access, faults, headers, pages, view
+from service.web import access, confirm, faults, headers, health, pages, preferences, unsubscribe, view
 
 # One line per room of pages; each module has a Blueprint named `blueprint`.
-ROOMS = (pages,)
+ROOMS = (
+    pages,
+    confirm,
+    preferences,
+    unsubscribe,
+    health,
+)
 
 
 def register(app: flask.Flask) -> None:

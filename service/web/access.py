@@ -7,7 +7,7 @@ import time
 import flask
 import structlog
 
-QUIET = ("static", "public.healthz")
+QUIET = ("static", "health.healthz")
 
 log = structlog.get_logger()
 

@@ -1,17 +1,114 @@
-"""The public pages."""
+"""The open pages: sign-up, privacy, robots.txt. They need no cookie and no script, so any site can embed the form."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
 import flask
+
+from service import db, errors, settings, themes, throttle
+from service.subscribers import addresses, confirmation, consent, signup
+from service.web import faults, forms, view
 
 blueprint = flask.Blueprint("public", __name__)
 
+HOURS = int(confirmation.LIFE.total_seconds() // 3600)
+CLOSED_TO_ROBOTS = ("/confirm/", "/preferences/", "/unsubscribe/", "/newsroom", "/mailbox", "/subscribe")
 
-@blueprint.get("/")
-def signup() -> str:
-    return flask.render_template("public/signup.html")
+
+@dataclass(frozen=True)
+class Entry:
+    """What the visitor filled in, as typed."""
+
+    email: str = ""
+    slugs: tuple[str, ...] = ()
+    started: str = ""
+    trapped: bool = False
+
+
+@blueprint.get("/", endpoint="signup")
+@blueprint.get("/subscribe", endpoint="subscribe")
+def show_form() -> str:
+    return _form(Entry(started=forms.started(datetime.now(UTC))))
+
+
+@blueprint.post("/subscribe")
+def take_form() -> str | tuple[str, int]:
+    """Who fills in the trap gets the page that everybody gets, and nothing happens."""
+    now = datetime.now(UTC)
+    entry = _read()
+    if not entry.trapped:
+        refused = _refused(entry, now)
+        if refused:
+            return _form(entry, refused), faults.STATUS[errors.Refused]
+        try:
+            _sign_up(entry, now)
+        except errors.Refused as fault:
+            return _form(entry, [fault]), faults.STATUS[errors.Refused]
+    return flask.render_template("public/sent.html", email=entry.email.strip(), hours=HOURS)
 
 
 @blueprint.get("/privacy")
 def privacy() -> str:
-    return flask.render_template("public/signup.html")
+    return flask.render_template("public/privacy.html", hours=HOURS, days=throttle.KEEP.days)
+
+
+@blueprint.get("/robots.txt")
+def robots() -> flask.Response:
+    lines = ("User-agent: *", *(f"Disallow: {path}" for path in CLOSED_TO_ROBOTS), "")
+    return flask.Response("\n".join(lines), mimetype="text/plain")
+
+
+def _read() -> Entry:
+    form = flask.request.form
+    return Entry(
+        email=form.get("email", ""),
+        slugs=tuple(form.getlist("themes")),
+        started=form.get("started", ""),
+        trapped=bool(form.get(forms.TRAP)),
+    )
+
+
+def _refused(entry: Entry, now: datetime) -> list[errors.Refused]:
+    """Everything that's wrong at once (requirements 6.1); `sign_up` checks it all again."""
+    found: list[errors.Refused] = []
+    try:
+        if not entry.slugs:
+            raise errors.Refused("themes", "Tick at least one theme.")
+        themes.chosen(session=db.reading(), slugs=entry.slugs)
+    except errors.Refused as fault:
+        found.append(fault)
+    try:
+        addresses.parse(entry.email, smtputf8=settings.current().smtputf8)
+    except errors.Refused as fault:
+        found.append(fault)
+    shown_for = forms.age(entry.started, now)
+    if not found and shown_for is not None and shown_for.total_seconds() < settings.current().form_min_seconds:
+        found.append(errors.Refused("", "That was very fast, as machines do it. Press the button once more."))
+    return found
+
+
+def _sign_up(entry: Entry, now: datetime) -> None:
+    with db.transaction() as session:
+        signup.sign_up(
+            session=session,
+            now=now,
+            email=entry.email,
+            slugs=entry.slugs,
+            language=view.language(),
+            network=throttle.network(flask.request.remote_addr or ""),
+        )
+
+
+def _form(entry: Entry, refused: list[errors.Refused] | None = None) -> str:
+    language = view.language()
+    offered = sorted(themes.open_themes(session=db.reading()), key=lambda theme: theme.name(language).casefold())
+    return flask.render_template(
+        "public/signup.html",
+        entry=entry,
+        trap=forms.TRAP,
+        options=[(theme.slug, theme.name(language), "") for theme in offered],
+        wording=consent.wording(consent.FORM, language).text,
+        errors=[(fault.field, faults.message(fault)) for fault in refused or ()],
+    )

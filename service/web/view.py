@@ -6,6 +6,7 @@ Language: `?lang=`, then the form's hidden `language`, then what the page knows 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from datetime import datetime
 from email.utils import parseaddr
@@ -13,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import flask
+from werkzeug.exceptions import HTTPException
 
 from service import i18n, settings
 
@@ -45,9 +47,16 @@ def translate(message: str, **params: object) -> str:
 
 
 def _asked() -> str | None:
-    request = flask.request
-    wanted = (request.args.get("lang"), request.form.get("language") if request.method == "POST" else None)
+    wanted = [flask.request.args.get("lang")]
+    with contextlib.suppress(HTTPException):  # a form that can't be read also gets a page, in some language
+        wanted.append(flask.request.form.get("language"))
     return next((tag for tag in wanted if tag in i18n.LANGUAGES), None)
+
+
+def _here() -> str:
+    """This page's own path, made from its rule: a path as it was asked for could lead elsewhere ("//…")."""
+    endpoint, request = flask.request.endpoint, flask.request
+    return flask.url_for(endpoint, **(request.view_args or {})) if endpoint else flask.url_for("public.signup")
 
 
 def _plural(one: str, many: str, count: int, **params: object) -> str:
@@ -76,6 +85,7 @@ def _variables() -> dict[str, object]:
     name, _, address = chosen.organisation.partition(",")
     return {
         "language": language(),
+        "here": _here(),
         "languages": i18n.NAMES,
         "sender": parseaddr(chosen.mail_from)[0] or name,
         "contact": parseaddr(chosen.mail_from)[1],
