@@ -1,0 +1,244 @@
+"""Batches: ranges of an audience, each claimed by one worker at a time (design: the round, steps 1-3, 7).
+
+claim (compare-and-set, with a lease and a fencing token) → commit → send → record → settle.
+Every write after the claim is guarded by the token: a worker whose lease went to another gets
+FenceLost, and nothing of what it holds is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy.orm import Session
+
+from service import db, errors, jobs
+from service.delivery.models import Batch, BatchState, Delivery, Outcome
+from service.delivery.outcomes import Reader, Result
+from service.issues.models import Issue, IssueState
+from service.subscribers import addresses, unsubscribe
+from service.subscribers.models import EndReason, State, Subscriber, Subscription, SuppressionReason
+
+MOST_NUDGES = 500  # per sweep: while a long queue is worked off, each of these is one too many
+MOST_AT_ONCE = 10_000  # when a round starts; the sweep brings the rest
+OPEN = (BatchState.WAITING, BatchState.SENDING)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a worker holds: `fence` is its right to record."""
+
+    batch_id: int
+    fence: int
+    issue_id: int
+    theme_id: int
+    first_id: int
+    last_id: int
+    size: int
+    cut_at: datetime
+
+
+def cut(*, session: Session, now: datetime, issue: Issue, cut_at: datetime, size: int) -> int:
+    """Cut the audience into batches of at most `size`, in one statement; gives how many readers it counts.
+
+    No row per reader: a million cost some thousands of rows.
+    """
+    number = func.row_number().over(order_by=Subscription.subscriber_id)
+    counted = (
+        select(Subscription.subscriber_id.label("id"), ((number - 1) // size).label("nth"))
+        .where(_in_audience(issue.theme_id, cut_at))
+        .subquery()
+    )
+    ranges = (
+        select(
+            literal(issue.id), func.min(counted.c.id), func.max(counted.c.id), func.count(),
+            literal(BatchState.WAITING, Batch.state.type), literal(0), literal(now, Batch.due_at.type), literal(0),
+        )
+        .group_by(counted.c.nth)
+        .order_by(counted.c.nth)
+    )  # fmt: skip
+    columns = ["issue_id", "first_id", "last_id", "size", "state", "fence", "due_at", "left_count"]
+    session.execute(insert(Batch).from_select(columns, ranges))
+    return session.scalar(select(func.coalesce(func.sum(Batch.size), 0)).where(Batch.issue_id == issue.id)) or 0
+
+
+def _in_audience(theme_id: int, cut_at: datetime) -> ColumnElement[bool]:
+    """Cutting and reading ask the same thing, so that nobody is counted who can't be read."""
+    return and_(
+        Subscription.theme_id == theme_id,
+        Subscription.state == State.ACTIVE,
+        Subscription.confirmed_at <= cut_at,
+    )
+
+
+def nudge(*, session: Session, now: datetime, batch_ids: Sequence[int]) -> None:
+    session.execute(update(Batch).where(Batch.id.in_(batch_ids)).values(nudged_at=now))
+    for batch_id in batch_ids:
+        jobs.enqueue(session, jobs.SEND_BATCH, batch_id)
+
+
+def ring(*, session: Session, now: datetime, issue_id: int) -> None:
+    """For all of an issue that may be claimed: its round starts or goes on."""
+    found = session.scalars(_due(now, MOST_AT_ONCE).where(Batch.issue_id == issue_id)).all()
+    nudge(session=session, now=now, batch_ids=found)
+
+
+def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
+    """Nudge again what waits although its time has come, and what a dead worker held; nothing that had a
+    nudge less than `quiet` ago. Gives how many.
+    """
+    lately = or_(Batch.nudged_at.is_(None), Batch.nudged_at <= now - quiet)
+    found = session.scalars(_due(now, MOST_NUDGES).where(lately)).all()
+    nudge(session=session, now=now, batch_ids=found)
+    return len(found)
+
+
+def _due(now: datetime, limit: int) -> Select[int]:
+    return (
+        select(Batch.id)
+        .join(Issue, Issue.id == Batch.issue_id)
+        .where(Issue.state == IssueState.SENDING, Batch.state.in_(OPEN), Batch.due_at <= now)
+        .order_by(Batch.nudged_at.is_not(None), Batch.nudged_at, Batch.id)
+        .limit(limit)
+    )
+
+
+def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -> Claimed | None:
+    """None when it isn't due, another worker has it, or its issue isn't going out."""
+    sending = exists().where(Issue.id == Batch.issue_id, Issue.state == IssueState.SENDING)
+    taken = session.execute(
+        update(Batch)
+        .where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now, sending)
+        # Without its nudge: if we die, the tick needn't wait before it rings again.
+        .values(state=BatchState.SENDING, fence=Batch.fence + 1, due_at=now + lease, nudged_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    if not _hit(taken):
+        return None
+    query = select(Batch, Issue).join(Issue, Issue.id == Batch.issue_id).where(Batch.id == batch_id)
+    batch, issue = session.execute(query.execution_options(populate_existing=True)).one()
+    assert issue.cut_at is not None  # an issue that goes out was cut
+    return Claimed(
+        batch_id=batch.id,
+        fence=batch.fence,
+        issue_id=issue.id,
+        theme_id=issue.theme_id,
+        first_id=batch.first_id,
+        last_id=batch.last_id,
+        size=batch.size,
+        cut_at=issue.cut_at,
+    )
+
+
+def read(*, session: Session, now: datetime, claimed: Claimed) -> list[Reader]:
+    """Who must have the mail now: in the audience still, not suppressed, and without a delivery or with one
+    whose next try has come.
+    """
+    query = (
+        select(
+            Subscriber.id, Subscriber.email, Subscriber.email_key, Subscriber.language,
+            func.coalesce(Delivery.attempts, 0), Delivery.first_at,
+        )
+        .join(Subscription, Subscription.subscriber_id == Subscriber.id)
+        .outerjoin(Delivery, and_(Delivery.issue_id == claimed.issue_id, Delivery.subscriber_id == Subscriber.id))
+        .where(
+            _in_audience(claimed.theme_id, claimed.cut_at),
+            Subscription.subscriber_id.between(claimed.first_id, claimed.last_id),
+            or_(
+                Delivery.subscriber_id.is_(None),
+                and_(Delivery.outcome == Outcome.DEFERRED, Delivery.retry_at <= now),
+            ),
+        )
+        .order_by(Subscriber.id)
+    )  # fmt: skip
+    found = [Reader(*row) for row in session.execute(query)]
+    unwanted = addresses.suppressed(session=session, email_keys={reader.email_key for reader in found})
+    return [reader for reader in found if reader.email_key not in unwanted]
+
+
+def record(
+    *, session: Session, now: datetime, claimed: Claimed, results: Sequence[Result], lease: timedelta
+) -> IssueState:
+    """Write what became of the readers so far, in one insert, and prolong the lease.
+
+    Gives the issue's state: anything but "sending" means stop. Raises FenceLost.
+    """
+    _guard(session, claimed, due_at=now + lease)
+    if results:
+        row = db.insert(session, Delivery)
+        new = row.excluded
+        fresh = {name: new[name] for name in ("outcome", "at", "retry_at", "status")}
+        session.execute(
+            row.values([_row(claimed, result) for result in results]).on_conflict_do_update(
+                index_elements=["issue_id", "subscriber_id"],
+                set_={**fresh, "attempts": Delivery.attempts + 1},
+                # The last guard: what is final stays.
+                where=Delivery.outcome == Outcome.DEFERRED,
+            )
+        )
+    for result in results:
+        if result.dead:
+            _bury(session, now, result.reader)
+    return session.scalars(select(Issue.state).where(Issue.id == claimed.issue_id)).one()
+
+
+def _row(claimed: Claimed, result: Result) -> dict[str, Any]:
+    return {
+        "issue_id": claimed.issue_id,
+        "subscriber_id": result.reader.subscriber_id,
+        "outcome": result.outcome,
+        "at": result.at,
+        "attempts": 1,
+        "first_at": result.at,
+        "retry_at": result.retry_at,
+        "status": result.status,
+    }
+
+
+def _bury(session: Session, now: datetime, reader: Reader) -> None:
+    """One hard bounce is enough (requirements 1.10)."""
+    addresses.suppress(session=session, now=now, email_key=reader.email_key, reason=SuppressionReason.HARD_BOUNCE)
+    unsubscribe.end_all(session=session, now=now, subscriber_id=reader.subscriber_id, reason=EndReason.HARD_BOUNCE)
+
+
+def release(*, session: Session, now: datetime, claimed: Claimed, due_at: datetime) -> None:
+    """Give the rest of the batch back, to be claimed from `due_at` on. Raises FenceLost."""
+    _guard(session, claimed, state=BatchState.WAITING, due_at=due_at, nudged_at=None)
+    if due_at <= now:
+        nudge(session=session, now=now, batch_ids=[claimed.batch_id])
+
+
+def settle(*, session: Session, now: datetime, claimed: Claimed, read_at: datetime) -> bool:
+    """After all that `read` gave at `read_at`: done, or waiting for the deferred. True when done. Raises FenceLost."""
+    _guard(session, claimed, nudged_at=None)
+    ours = and_(
+        Delivery.issue_id == claimed.issue_id, Delivery.subscriber_id.between(claimed.first_id, claimed.last_id)
+    )
+    deferred = and_(ours, Delivery.outcome == Outcome.DEFERRED)
+    # Whose next try had come and who wasn't read has left meanwhile: they count as left, not as deferred.
+    session.execute(delete(Delivery).where(deferred, Delivery.retry_at <= read_at))
+    retry_at = session.scalar(select(func.min(Delivery.retry_at, type_=Delivery.retry_at.type)).where(deferred))
+    if retry_at is not None:
+        _guard(session, claimed, state=BatchState.WAITING, due_at=retry_at)
+        return False
+    delivered = session.scalar(select(func.count()).where(ours)) or 0
+    _guard(session, claimed, state=BatchState.DONE, left_count=claimed.size - delivered)
+    return True
+
+
+def _guard(session: Session, claimed: Claimed, **values: Any) -> None:
+    held = session.execute(
+        update(Batch)
+        .where(Batch.id == claimed.batch_id, Batch.fence == claimed.fence, Batch.state == BatchState.SENDING)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    if not _hit(held):
+        raise errors.FenceLost("Another worker holds batch %(batch)s.", batch=claimed.batch_id)
+
+
+def _hit(result: object) -> bool:
+    return result.rowcount == 1  # type: ignore[attr-defined,no-any-return]  # a DML result has it
