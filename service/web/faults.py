@@ -39,7 +39,7 @@ ADVICE = {
     405: N_("Please start again from the first page."),
     413: N_("Please send less text."),
     500: N_("It has been noted. Please try again in a few minutes."),
-    503: N_("Please try again in a few minutes. Nothing you did was lost."),
+    503: N_("Please try again in a few minutes. What was saved before is still there."),
 }
 
 log = structlog.get_logger()
