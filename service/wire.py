@@ -1,0 +1,170 @@
+"""Messages as bytes for the wire: CRLF, seven bits, lines of 76 at most. No dot-stuffing: that is the relay's.
+
+An edition is cut once at its personal spots and encoded; a reader's message is then a join of
+byte strings (design: the round, step 4). What comes out is, byte for byte, what the standard
+library writes for that reader (tests/unit/test_wire.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email import policy
+from email.header import Header
+from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
+from email.message import EmailMessage
+from email.quoprimime import body_encode
+from email.utils import quote
+from typing import Any
+
+UNSUBSCRIBE = "@@vinkje-unsubscribe@@"
+PREFERENCES = "@@vinkje-preferences@@"
+
+LINE = 76  # RFC 2045 §6.7; the standard library's own 78 is two too many for quoted-printable
+# Quoted-printable never gives "=_", so no text can hold it (RFC 2045 §6.7, note on boundaries).
+BOUNDARY = "=_vinkje"
+TEXT_SPOT, HTML_SPOT = "@@text@@", "@@html@@"
+
+
+class Plain(UnstructuredHeader, BaseHeader):
+    """A header whose tokens go out as they are; a long one is folded at its spaces only.
+
+    The standard library turns a List-Unsubscribe of more than 78 characters into encoded words,
+    which no receiver reads, and may break an address in two. We encode what needs it beforehand.
+    """
+
+    max_count = 1
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        super().parse(value, kwds)
+        kwds["decoded"] = value  # as given: encoded words stay encoded
+
+    def fold(self, *, policy: policy.Policy) -> str:
+        lines = [f"{self.name}:"]
+        for token in self.split():
+            # The first token stays on the header's own line, however long it is.
+            if len(lines[-1]) + 1 + len(token) > LINE and not lines[-1].endswith(":"):
+                lines.append("")
+            lines[-1] += f" {token}"
+        return policy.linesep.join(lines) + policy.linesep
+
+
+def _registry() -> HeaderRegistry:
+    registry = HeaderRegistry()
+    for name in (
+        "from", "reply-to", "to", "subject", "message-id", "feedback-id",
+        "list-id", "list-unsubscribe", "list-unsubscribe-post", "list-post",
+    ):  # fmt: skip
+        registry.map_to_type(name, Plain)
+    return registry
+
+
+POLICY = policy.SMTP.clone(header_factory=_registry(), max_line_length=LINE, cte_type="7bit")
+UTF8_POLICY = POLICY.clone(utf8=True)
+
+
+def phrase(text: str) -> str:
+    """Words for a header, encoded when they need it (RFC 2047 §5). Line breaks and controls become spaces."""
+    clean = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    if clean.isascii() and "=?" not in clean:
+        return clean
+    return " ".join(Header(clean, "utf-8", maxlinelen=LINE - 11).encode(linesep="").split())
+
+
+def mailbox(name: str, address: str) -> str:
+    """As in `Vinkje <nieuws@example.nl>`. The address is taken as it is: it must have been checked."""
+    shown = phrase(name)
+    if not shown:
+        return address
+    if shown.isascii() and "=?" not in shown and not all(part.isalnum() for part in shown.split()):
+        shown = f'"{quote(shown)}"'
+    return f"{shown} <{address}>"
+
+
+def write(headers: Mapping[str, str], *, text: str, html: str) -> bytes:
+    """One whole message through the standard library. An address outside ASCII is written raw (RFC 6532 §3.2)."""
+    message = EmailMessage(policy=UTF8_POLICY if _needs_utf8(headers) else POLICY)
+    for name, value in headers.items():
+        message[name] = value
+    message.set_content(text, cte="quoted-printable")
+    message.add_alternative(html, subtype="html", cte="quoted-printable")
+    message.set_boundary(BOUNDARY)
+    return message.as_bytes()
+
+
+def _needs_utf8(headers: Mapping[str, str]) -> bool:
+    return not headers.get("To", "").isascii()
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An edition, encoded: `bytes` are everybody's, a `str` is a source line with marks."""
+
+    chunks: tuple[bytes | str, ...]
+
+    def fill(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> bytes:
+        """`to` is a checked address, raw in the header when it isn't ASCII (then the relay needs SMTPUTF8).
+        The links are for both the body and List-Unsubscribe."""
+        head = "".join(f"{name}: {value}\r\n" for name, value in personal(to, message_id, unsubscribe).items())
+        return head.encode() + b"".join(
+            chunk if isinstance(chunk, bytes) else _encode(_filled(chunk, unsubscribe, preferences))
+            for chunk in self.chunks
+        )
+
+
+def personal(to: str, message_id: str, unsubscribe: str) -> dict[str, str]:
+    """The headers of one reader. Exactly one HTTPS link to leave (RFC 8058 §3.1), on one line."""
+    if not to.isprintable():
+        raise ValueError("an address with control characters")  # the standard library refuses them too
+    return {"To": to, "Message-ID": message_id, "List-Unsubscribe": f"<{unsubscribe}>"}
+
+
+def fill(content: str, *, unsubscribe: str, preferences: str) -> str:
+    """A reader's text or HTML, before it is encoded."""
+    return _filled(content, unsubscribe, preferences)
+
+
+def without_marks(content: str) -> str:
+    """So that a mark which an editor typed doesn't become a reader's link.
+
+    Not taken out but replaced: what stood around it must not close up to a new one.
+    """
+    return content.replace(UNSUBSCRIBE, "…").replace(PREFERENCES, "…")
+
+
+def cut(subject: str, html: str, text: str, *, headers: Mapping[str, str]) -> Pieces:
+    """`headers` are everybody's: From, Date, List-Id… Those of `personal` come from `fill`."""
+    frame = write({"Subject": phrase(subject), **headers}, text=TEXT_SPOT, html=HTML_SPOT)
+    before, _, rest = frame.partition(TEXT_SPOT.encode())
+    between, _, after = rest.partition(HTML_SPOT.encode())
+    chunks: list[bytes | str] = [before, *_lines(text), between, *_lines(html), after]
+    return Pieces(tuple(_joined(chunks)))
+
+
+def _lines(content: str) -> list[bytes | str]:
+    """Quoted-printable works line by line: a line without marks has one encoding for all readers."""
+    chunks: list[bytes | str] = []
+    for line in content.encode().splitlines():
+        source = line.decode()
+        marked = UNSUBSCRIBE in source or PREFERENCES in source
+        chunks += [source if marked else _encode(source), b"\r\n"]
+    return chunks[:-1]  # the frame brings the last line end
+
+
+def _joined(chunks: list[bytes | str]) -> list[bytes | str]:
+    joined: list[bytes | str] = []
+    for chunk in chunks:
+        if isinstance(chunk, bytes) and joined and isinstance(joined[-1], bytes):
+            joined[-1] += chunk
+        else:
+            joined.append(chunk)
+    return joined
+
+
+def _filled(content: str, unsubscribe: str, preferences: str) -> str:
+    return content.replace(UNSUBSCRIBE, unsubscribe).replace(PREFERENCES, preferences)
+
+
+def _encode(line: str) -> bytes:
+    return body_encode(line.encode().decode("latin-1"), LINE, "\r\n").encode("ascii")
