@@ -41,8 +41,8 @@ def main(lock: str) -> int:
 
 
 def _make_venv() -> None:
-    works = PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0
-    if works:
+    probe = [str(PYTHON), "-m", "pip", "--version"]
+    if PYTHON.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:  # noqa: S603
         return
     version = ".".join(map(str, sys.version_info[:3]))
     say(f"Making .venv with Python {version} ({sys.executable})\n")
@@ -56,9 +56,10 @@ def _make_venv() -> None:
 def _pip(*options: str) -> None:
     """A dot for each package that pip takes up."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *options]
-    with LOG.open("a") as log, subprocess.Popen(
+    pip = subprocess.Popen(  # noqa: S603  # no word of it comes from outside
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as pip:
+    )
+    with LOG.open("a") as log, pip:
         assert pip.stdout is not None
         for line in pip.stdout:
             log.write(line)

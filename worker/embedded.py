@@ -1,0 +1,81 @@
+"""Worker and beat as threads of one process (decision 0004).
+
+Sound because the broker is only a doorbell: what dies with the process is found again by the tick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import celery
+import structlog
+from celery import beat, signals
+from celery.worker import state as worker_state
+from kombu.exceptions import KombuError
+
+from service import jobs
+
+CONCURRENCY = 4
+# A mail that the relay holds up may take long; its lease covers us when we don't wait for it.
+PATIENCE = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Threads:
+    worker: threading.Thread
+    beat: threading.Thread
+
+    def named(self) -> dict[str, threading.Thread]:
+        return {"worker": self.worker, "beat": self.beat}
+
+    def stopped(self) -> bool:
+        return not (self.worker.is_alive() or self.beat.is_alive())
+
+
+@contextlib.contextmanager
+def running(app: celery.Celery) -> Iterator[Threads]:
+    """While open, `app`'s jobs are done and its schedule ticks. May leave a thread behind after PATIENCE."""
+    name = f"embedded-{os.getpid()}@{socket.gethostname()}"
+    ready = threading.Event()
+    controller = app.WorkController(
+        hostname=name,
+        pool="threads",
+        concurrency=CONCURRENCY,
+        queues=sorted(set(jobs.QUEUES.values())),
+        ready_callback=lambda consumer: ready.set(),
+        without_gossip=True,
+        without_mingle=True,
+    )
+    # No file for beat's memory: the database knows what is due.
+    clock = beat.Service(app, max_interval=0.5, scheduler_cls=beat.Scheduler)
+    threads = Threads(
+        worker=threading.Thread(target=controller.start, name="worker", daemon=True),
+        beat=threading.Thread(target=clock.start, name="beat", daemon=True),
+    )
+    threads.worker.start()
+    threads.beat.start()
+    app.send_task(jobs.TICK)  # at once: what was left half done by the last process waits for it
+    try:
+        yield threads
+    finally:
+        clock.stop()
+        _stop_worker(app, name)
+        for thread in (threads.worker, threads.beat):
+            thread.join(PATIENCE)
+
+
+def _stop_worker(app: celery.Celery, name: str) -> None:
+    """Finish the mails in flight, take no new job."""
+    signals.worker_shutting_down.send(sender=name, sig="SIGTERM", how="Warm", exitcode=0)
+    try:
+        app.control.shutdown(destination=[name])  # wakes a worker that is waiting for a message
+    except (KombuError, OSError) as fault:
+        log.warning("worker_unreached", fault=type(fault).__name__)
+    worker_state.should_stop = 0
