@@ -211,7 +211,7 @@ def release(*, session: Session, now: datetime, claimed: Claimed, due_at: dateti
         nudge(session=session, now=now, batch_ids=[claimed.batch_id])
 
 
-def settle(*, session: Session, now: datetime, claimed: Claimed, read_at: datetime) -> bool:
+def settle(*, session: Session, claimed: Claimed, read_at: datetime) -> bool:
     """After all that `read` gave at `read_at`: done, or waiting for the deferred. True when done. Raises FenceLost."""
     _guard(session, claimed, nudged_at=None)
     ours = and_(

@@ -1,0 +1,107 @@
+"""The Celery app: `celery -A worker.app worker -Q newsletter`, `celery -A worker.app beat`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+
+import flask
+import structlog
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from celery import Celery, signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import app as service_app
+from service import db, jobs, logs, settings
+from worker import halt, schedule, tasks
+
+WAIT_SECONDS = 2.0
+
+log = structlog.get_logger()
+chosen = settings.current_or_exit()
+app: Celery = jobs.broker()
+app.conf.update(
+    # A job runs again when its row says so, not when its message comes back: a mail that kills the
+    # process which makes it would do so without end (dependencies 2).
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    worker_redirect_stdouts=False,
+    broker_connection_max_retries=None,
+    result_expires=None,  # there are no results; beat would clean them every night
+    beat_schedule=schedule.entries(chosen.tick_seconds),
+    beat_scheduler="celery.beat:Scheduler",  # no file for its memory: the database knows what is due
+)
+
+
+@functools.cache
+def house() -> flask.Flask:
+    """The application on whose database the jobs work."""
+    return service_app.create_app()
+
+
+def wait_for_database() -> None:
+    """Until it answers and is migrated: services start in any order."""
+    head = ScriptDirectory(service_app.MIGRATIONS).get_current_head()
+    with house().app_context():
+        while why := _not_ready(head):
+            log.warning("waiting_for_database", why=why)
+            time.sleep(WAIT_SECONDS)
+        db.db.engine.dispose()  # children that are forked from here must not share a connection
+
+
+def _not_ready(head: str | None) -> str:
+    try:
+        with db.db.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as fault:
+        return f"no answer ({type(fault).__name__}); is DATABASE_URL right, and is the database running?"
+    return "" if found == head else f"it is at migration {found}, this code needs {head}: run `vinkje db upgrade`"
+
+
+def _as_task(job: Callable[..., None]) -> Callable[..., None]:
+    labels = [parameter.removesuffix("_id") for parameter in inspect.signature(job).parameters]
+
+    def run(*numbers: int) -> None:
+        bound = structlog.contextvars.bound_contextvars(job=job.__name__, **dict(zip(labels, numbers, strict=True)))
+        with bound, house().app_context():
+            job(*numbers)
+
+    return run
+
+
+for _name, _job in tasks.JOBS.items():
+    app.task(_as_task(_job), name=_name)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _log_our_way(**_: object) -> None:
+    logs.configure(chosen.log_level)
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _start(**_: object) -> None:
+    halt.forget()
+    wait_for_database()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_child(**_: object) -> None:
+    with house().app_context():
+        db.db.engine.dispose(close=False)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop_soon(**_: object) -> None:
+    halt.ask()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop(**_: object) -> None:
+    tasks.hang_up()

@@ -1,0 +1,169 @@
+"""The jobs. Each is safe to run twice: the row in the database decides whether there is anything to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from weakref import WeakSet
+
+import structlog
+from sqlalchemy.orm import Session
+
+from service import db, errors, heartbeat, jobs, mail, outbox, settings, throttle
+from service.delivery import batches, rounds
+from service.delivery.outcomes import Verdict
+from service.issues import assembly, notices, rota
+from service.newsroom.models import Notice
+from service.subscribers import confirmation, letters
+from service.subscribers.models import Confirmation
+from worker import halt, relay, sender
+
+LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
+
+log = structlog.get_logger()
+# A line serves one thread and one stream: a sign-up doesn't wait behind a round's connection.
+_mine = threading.local()
+_lines: WeakSet[relay.Relay] = WeakSet()
+
+
+def tick() -> None:
+    """Ask the database what is due. A step that fails doesn't stop the others; the next tick tries it again."""
+    for step in STEPS:
+        try:
+            with db.transaction() as session:
+                step(session, _now())
+        except Exception:
+            log.exception("tick_step_failed", step=step.__name__)
+
+
+def assemble_issue(issue_id: int) -> None:
+    with db.transaction() as session:
+        if issue_id in rota.due_for_assembly(session=session, now=_now()):
+            assembly.assemble(session=session, now=_now(), issue_id=issue_id)
+
+
+def start_round(issue_id: int) -> None:
+    """The doorbell may be old: whether the hour has come stands in the row."""
+    try:
+        with db.transaction() as session:
+            if issue_id in rota.due_to_start(session=session, now=_now()):
+                rounds.start(session=session, now=_now(), issue_id=issue_id)
+    except errors.Conflict:
+        log.info("round_started_already", issue=issue_id)
+
+
+def send_batch(batch_id: int) -> None:
+    sender.send(batch_id=batch_id, line=_line("newsletter"), clock=_now, halted=halt.asked)
+
+
+def send_confirmation(confirmation_id: int) -> None:
+    def compose(session: Session) -> mail.Outbound | None:
+        return letters.compose(session=session, now=_now(), confirmation_id=confirmation_id)
+
+    _send_one(Confirmation, confirmation_id, compose)
+
+
+def send_notice(notice_id: int) -> None:
+    def compose(session: Session) -> mail.Outbound | None:
+        return notices.compose(session=session, now=_now(), notice_id=notice_id)
+
+    _send_one(Notice, notice_id, compose)
+
+
+JOBS: Mapping[str, Callable[..., None]] = {
+    jobs.TICK: tick,
+    jobs.SEND_CONFIRMATION: send_confirmation,
+    jobs.SEND_NOTICE: send_notice,
+    jobs.ASSEMBLE_ISSUE: assemble_issue,
+    jobs.START_ROUND: start_round,
+    jobs.SEND_BATCH: send_batch,
+}
+
+
+def hang_up() -> None:
+    """Say goodbye to the relay on every line of this process."""
+    for line in list(_lines):
+        line.close()
+
+
+def _send_one(model: type[outbox.Outgoing], row_id: int, compose: Callable[[Session], mail.Outbound | None]) -> None:
+    """claim → commit → compose → send → settle: a mail that can't be made must not stay claimed for nobody."""
+    with db.transaction() as session:
+        if not outbox.claim(session=session, model=model, row_id=row_id, now=_now()):
+            return
+    with db.transaction() as session:
+        made = compose(session)
+        if made is None:
+            outbox.refused(session=session, model=model, row_id=row_id, now=_now())
+            return
+    reply = _line("single").deliver(sender=made.sender, recipient=made.recipient, message=made.message)
+    log.info("mail_tried", kind=model.__name__, row=row_id, verdict=str(reply.verdict), status=reply.status)
+    with db.transaction() as session:
+        _settle(session, model, row_id, reply.verdict)
+
+
+def _settle(session: Session, model: type[outbox.Outgoing], row_id: int, verdict: Verdict) -> None:
+    now = _now()
+    if verdict in (Verdict.ACCEPTED, Verdict.UNCERTAIN):  # at most once: who asks again gets a new one
+        outbox.sent(session=session, model=model, row_id=row_id, now=now)
+    elif verdict in (Verdict.DEAD, Verdict.REFUSED):
+        outbox.refused(session=session, model=model, row_id=row_id, now=now)
+    else:
+        charged = verdict is not Verdict.NOBODY
+        outbox.later(session=session, model=model, row_id=row_id, now=now, charged=charged)
+
+
+def _line(stream: str) -> relay.Relay:
+    if not hasattr(_mine, stream):
+        chosen = settings.current()
+        line = relay.Relay(chosen.relay, hello=chosen.mail_domain)
+        setattr(_mine, stream, line)
+        _lines.add(line)
+    found: relay.Relay = getattr(_mine, stream)
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _beat(session: Session, now: datetime) -> None:
+    heartbeat.beat(session=session, now=now)
+
+
+def _hold(session: Session, now: datetime) -> None:
+    rota.hold_missed(session=session, now=now)
+
+
+def _assemble(session: Session, now: datetime) -> None:
+    for issue_id in rota.due_for_assembly(session=session, now=now):
+        jobs.enqueue(session, jobs.ASSEMBLE_ISSUE, issue_id)
+
+
+def _start(session: Session, now: datetime) -> None:
+    for issue_id in rota.due_to_start(session=session, now=now):
+        jobs.enqueue(session, jobs.START_ROUND, issue_id)
+
+
+def _nudge(session: Session, now: datetime) -> None:
+    quiet = max(settings.current().tick_seconds, LEAST_QUIET)
+    batches.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
+
+
+def _finish(session: Session, now: datetime) -> None:
+    rounds.finish_all(session=session, now=now)
+
+
+def _mail(session: Session, now: datetime) -> None:
+    for model, job in ((Confirmation, jobs.SEND_CONFIRMATION), (Notice, jobs.SEND_NOTICE)):
+        for row_id in outbox.due(session=session, model=model, now=now):
+            jobs.enqueue(session, job, row_id)
+
+
+def _expire(session: Session, now: datetime) -> None:
+    confirmation.expire(session=session, now=now)
+    throttle.expire(session=session, now=now)
+
+
+STEPS = (_hold, _assemble, _start, _nudge, _finish, _mail, _expire, _beat)
