@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import sys
+from collections.abc import Callable
 from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import errors
+from service import errors, urls
 
-StartTls = Literal["required", "opportunistic", "never"]
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-
-
-class RelayAddress(BaseModel):
-    """Where our mail goes, read from `SMTP_URL`."""
-
-    host: str
-    port: int
-    user: str = ""
-    password: str = Field(default="", repr=False)
-    implicit_tls: bool = False
-    starttls: StartTls = "opportunistic"
+RelayAddress = urls.RelayAddress
+SHORTEST_SECRET = 32
 
 
 class Settings(BaseSettings):
@@ -52,10 +43,10 @@ class Settings(BaseSettings):
     smtputf8: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    tick_seconds: float = Field(default=60.0, gt=0)
-    lease_seconds: float = Field(default=60.0, ge=1)
+    tick_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    lease_seconds: float = Field(default=60.0, ge=1, allow_inf_nan=False)
     batch_size: int = Field(default=200, ge=1, le=5000)
-    form_min_seconds: float = Field(default=2.0, ge=0)
+    form_min_seconds: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     signups_per_network_hour: int = Field(default=30, ge=1)
     signups_per_hour: int = Field(default=2000, ge=1)
 
@@ -68,53 +59,28 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "redis_url", "base_url", "mail_from")
     @classmethod
-    def _database(cls, value: str) -> str:
-        scheme, colon, rest = value.partition("://")
-        if not value or scheme in ("sqlite", "postgresql+psycopg"):
-            return value
-        if colon and scheme in ("postgres", "postgresql"):
-            return f"postgresql+psycopg://{rest}"
-        raise ValueError("use postgresql://user:password@host/name, or leave it empty for SQLite")
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis(cls, value: str) -> str:
-        if value and value.partition("://")[0] not in ("redis", "rediss", "unix", "redis+socket"):
-            raise ValueError("use redis://host:6379/0, or leave it empty for one process")
-        return value.replace("unix://", "redis+socket://", 1)
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        return CHECKS[info.field_name or ""](value) if value else value
 
     @field_validator("smtp_url")
     @classmethod
     def _smtp(cls, value: str) -> str:
         if value:
-            _relay(value)
+            urls.relay(value)
         return value
 
-    @field_validator("base_url")
+    @field_validator("log_level", mode="before")
     @classmethod
-    def _base(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query):
-            raise ValueError("use the public address, as in https://news.example.nl")
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            raise ValueError("must be https: readers leave by one click over HTTPS (RFC 8058 §3.1)")
-        return value.rstrip("/")
-
-    @field_validator("mail_from")
-    @classmethod
-    def _from(cls, value: str) -> str:
-        address = parseaddr(value)[1]
-        if value and ("@" not in address or not address.isascii() or "\n" in value or "\r" in value):
-            raise ValueError('use an address, as in "Vinkje <news@example.nl>"')
-        return value
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("organisation")
     @classmethod
     def _organisation(cls, value: str) -> str:
-        if value and "," not in value:
-            raise ValueError("give legal name and postal address, with commas between (Tw 11.7)")
+        if value and ("," not in value or not value.isprintable()):
+            raise ValueError("give legal name and postal address on one line, with commas between (Tw 11.7)")
         return value
 
     @model_validator(mode="after")
@@ -126,8 +92,8 @@ class Settings(BaseSettings):
             missing += [name.upper() for name in ("base_url", "mail_from", "organisation") if not getattr(self, name)]
         if missing:
             raise ValueError("set " + ", ".join(missing))
-        if self.secret_key and len(self.secret_key) < 32:
-            raise ValueError("SECRET_KEY: at least 32 characters")
+        if any(len(key) < SHORTEST_SECRET for key in (self.secret_key, *self.secret_keys_previous) if key):
+            raise ValueError(f"SECRET_KEY and SECRET_KEYS_PREVIOUS: at least {SHORTEST_SECRET} characters each")
         return self
 
     @property
@@ -137,7 +103,9 @@ class Settings(BaseSettings):
 
     @property
     def relay(self) -> RelayAddress:
-        return _relay(self.smtp_url)
+        if not self.smtp_url:
+            raise errors.SettingsRefused("SMTP_URL: a process without the mailbox of `vinkje up` needs a relay")
+        return urls.relay(self.smtp_url)
 
     @property
     def secure(self) -> bool:
@@ -149,25 +117,12 @@ class Settings(BaseSettings):
         return parseaddr(self.mail_from)[1].rpartition("@")[2]
 
 
-def _relay(url: str) -> RelayAddress:
-    parts = urlsplit(url)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise ValueError("use smtp://user:password@host:587?starttls=required or smtps://…")
-    implicit = parts.scheme == "smtps"
-    query = parse_qs(parts.query)
-    default = "opportunistic" if parts.hostname in LOOPBACK else "required"
-    starttls = query.pop("starttls", [default])[0]
-    if query or starttls not in ("required", "opportunistic", "never"):
-        raise ValueError("the only option is starttls=required, opportunistic or never")
-    port = parts.port or (465 if implicit else 587)
-    return RelayAddress(
-        host=parts.hostname,
-        port=port,
-        user=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-        implicit_tls=implicit,
-        starttls=starttls,  # type: ignore[arg-type]  # narrowed by the check above
-    )
+CHECKS: dict[str, Callable[[str], str]] = {
+    "database_url": urls.database,
+    "redis_url": urls.redis,
+    "base_url": urls.base,
+    "mail_from": urls.sender,
+}
 
 
 def load(**overrides: object) -> Settings:
@@ -176,14 +131,17 @@ def load(**overrides: object) -> Settings:
         found = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as refused:
         raise errors.SettingsRefused("\n".join(_line(fault) for fault in refused.errors())) from None
-    port = found.port
+    except (OSError, UnicodeDecodeError):
+        raise errors.SettingsRefused(".env: can't read it, or it isn't UTF-8") from None
     filled: dict[str, object] = {}
     if not found.database_url:
-        filled["database_url"] = f"sqlite:///{(found.data_dir / 'vinkje.db').resolve()}"
+        _make(found.data_dir)
+        filled["database_url"] = urls.sqlite(found.data_dir / "vinkje.db")
     if not found.secret_key:
-        filled["secret_key"] = _kept_secret(found.data_dir)
+        _make(found.data_dir)
+        filled["secret_key"] = _kept_secret(found.data_dir / "secret_key")
     if not found.base_url:
-        filled["base_url"] = f"http://localhost:{port}"
+        filled["base_url"] = f"http://localhost:{found.port}"
     if not found.mail_from:
         filled["mail_from"] = "Vinkje <nieuws@vinkje.example>"
     if not found.organisation:
@@ -200,17 +158,38 @@ def _line(fault: object) -> str:
     return f"{name}: {message}" if name else message
 
 
-def _kept_secret(data_dir: Path) -> str:
-    """Embedded mode makes its own secret once, so that links survive a restart."""
-    path = data_dir / "secret_key"
+def _make(folder: Path) -> None:
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
-        return path.read_text().strip()
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise errors.SettingsRefused("DATA_DIR: can't write %(path)s: %(why)s", path=path, why=fault.strerror) from None
+        raise _unwritable(folder, fault) from None
+
+
+def _kept_secret(path: Path) -> str:
+    """Embedded mode makes its own secret once, so that links survive a restart.
+
+    Two processes may start at once: the file appears whole, and the first one's stays.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        if not path.exists():
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        kept = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as fault:
+        raise _unwritable(path, fault) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    if len(kept) < SHORTEST_SECRET:
+        raise errors.SettingsRefused("DATA_DIR: %(path)s is damaged; put it back, or set SECRET_KEY", path=path)
+    return kept
+
+
+def _unwritable(path: Path, fault: OSError) -> errors.SettingsRefused:
+    return errors.SettingsRefused("DATA_DIR: can't write %(path)s: %(why)s", path=path, why=fault.strerror)
 
 
 _in_use: list[Settings] = []

@@ -1,0 +1,111 @@
+"""What a good address in the settings looks like. Each check raises ValueError and never repeats the value:
+passwords stand in it.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import getaddresses
+from pathlib import Path
+from typing import Literal, cast
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from pydantic import BaseModel, Field
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+StartTls = Literal["required", "opportunistic", "never"]
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+MAILBOX = re.compile(r"[^@\s<>()\[\],;:\\\"]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*")
+
+
+class RelayAddress(BaseModel):
+    """Where our mail goes, read from `SMTP_URL`."""
+
+    host: str
+    port: int
+    user: str = ""
+    password: str = Field(default="", repr=False)
+    implicit_tls: bool = False
+    starttls: StartTls = "opportunistic"
+
+
+def database(value: str) -> str:
+    """PostgreSQL through psycopg 3, or SQLite in a file, whose path is made absolute."""
+    wish = "use postgresql://user:password@host/name, or leave it empty for SQLite"
+    scheme, _, rest = value.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        scheme, value = "postgresql+psycopg", f"postgresql+psycopg://{rest}"
+    try:
+        found = make_url(value)
+    except (ValueError, ArgumentError):
+        raise ValueError(wish) from None
+    if scheme == "postgresql+psycopg" and found.database:
+        return value
+    if scheme != "sqlite":
+        raise ValueError(wish)
+    if found.database in (None, "", ":memory:"):
+        raise ValueError("SQLite needs a file, as in sqlite:////srv/vinkje/vinkje.db")
+    return sqlite(Path(found.database))
+
+
+def sqlite(path: Path) -> str:
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
+def redis(value: str) -> str:
+    value = value.replace("unix://", "redis+socket://", 1)
+    parts = _split(value)
+    socket = parts is not None and parts.scheme == "redis+socket" and parts.path not in ("", "/")
+    host = parts is not None and parts.scheme in ("redis", "rediss") and parts.hostname
+    if not socket and not host:
+        raise ValueError("use redis://host:6379/0, or leave it empty for one process")
+    return value
+
+
+def relay(value: str) -> RelayAddress:
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ValueError("use smtp://user:password@host:587?starttls=required or smtps://…")
+    implicit = parts.scheme == "smtps"
+    query = parse_qs(parts.query)
+    default = "opportunistic" if parts.hostname in LOOPBACK else "required"
+    starttls = query.pop("starttls", [default])[0]
+    if query or starttls not in ("required", "opportunistic", "never"):
+        raise ValueError("the only option is starttls=required, opportunistic or never")
+    return RelayAddress(
+        host=parts.hostname,
+        port=parts.port or (465 if implicit else 587),
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        implicit_tls=implicit,
+        starttls=cast("StartTls", starttls),
+    )
+
+
+def base(value: str) -> str:
+    """The public address that every link in a mail starts with: it must fit in a header unfolded and unencoded."""
+    parts = _split(value)
+    plain = value.isascii() and not re.search(r"[\s<>\"'?#]", value)
+    if parts is None or not plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ValueError("use the public address, as in https://news.example.nl")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("must be https: readers leave by one click over HTTPS (RFC 8058 §3.1)")
+    return value.rstrip("/")
+
+
+def sender(value: str) -> str:
+    found = getaddresses([value])
+    if len(found) != 1 or not value.isprintable() or not MAILBOX.fullmatch(found[0][1]) or not found[0][1].isascii():
+        raise ValueError('use an address, as in "Vinkje <news@example.nl>"')
+    return value
+
+
+def _split(value: str) -> SplitResult | None:
+    """None for what isn't a URL; urlsplit itself drops line breaks and looks at a port only when asked."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if value.isprintable() and " " not in value else None

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service import errors, settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def refusal(data_dir: Path, **values: object) -> str:
+    with pytest.raises(errors.SettingsRefused) as refused:
+        settings.load(**{"data_dir": data_dir, **values})
+    return str(refused.value)
+
+
+def test_nothing_set_is_embedded_mode(data_dir: Path) -> None:
+    found = settings.load(data_dir=data_dir)
+    assert found.embedded
+    assert found.database_url == f"sqlite:///{data_dir}/vinkje.db"
+    assert found.base_url == "http://localhost:8000"
+    assert found.tick_seconds == 5
+    assert found.mail_domain == "vinkje.example"
+    assert not found.secure
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    monkeypatch.setenv("PORT", "8123")
+    monkeypatch.setenv("REDIS_URL", "")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("TICK_SECONDS", "7")
+    monkeypatch.setenv("SECRET_KEYS_PREVIOUS", f" {SECRET}1 , {SECRET}2,")
+    found = settings.load()
+    assert (found.port, found.embedded, found.log_level, found.tick_seconds) == (8123, True, "warning", 7)
+    assert found.base_url == "http://localhost:8123"
+    assert found.secret_keys_previous == (f"{SECRET}1", f"{SECRET}2")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_url", "mysql://u:geheim@h/db"),
+        ("database_url", "postgresql://u:geheim@h:port/db"),
+        ("database_url", "postgresql://u:geheim@h"),
+        ("database_url", "nonsense"),
+        ("database_url", "sqlite://"),
+        ("database_url", "sqlite:///:memory:"),
+        ("redis_url", "http://localhost"),
+        ("redis_url", "redis://"),
+        ("redis_url", "redis://:geheim@localhost:x/0"),
+        ("redis_url", "unix://"),
+        ("smtp_url", "relay.example"),
+        ("smtp_url", "smtp://"),
+        ("smtp_url", "http://relay.example"),
+        ("smtp_url", "smtp://u:ge/heim@relay.example"),
+        ("smtp_url", "smtp://relay.example:99999"),
+        ("smtp_url", "smtp://relay.example?starttls=maybe"),
+        ("smtp_url", "smtp://relay.example?tls=1"),
+        ("base_url", "news.example.nl"),
+        ("base_url", "ftp://news.example.nl"),
+        ("base_url", "http://news.example.nl"),
+        ("base_url", "http://localhost.example.nl"),
+        ("base_url", "https://"),
+        ("base_url", "https://news.example.nl?x=1"),
+        ("base_url", "https://news.example.nl#x"),
+        ("base_url", "https://u:p@news.example.nl"),
+        ("base_url", "https://news.example.nl:port"),
+        ("base_url", "https://news.example.nl\r\nBcc: x"),
+        ("base_url", "https://news.example.nl/a b"),
+        ("base_url", "https://news.example.nl>"),
+        ("base_url", "https://nieuws.bücher.example"),
+        ("base_url", "https://[::1"),
+        ("mail_from", "Vinkje"),
+        ("mail_from", "Vinkje <news>"),
+        ("mail_from", "@example.nl"),
+        ("mail_from", "news@"),
+        ("mail_from", "news@example.nl, other@example.nl"),
+        ("mail_from", "nieuws@bücher.example"),
+        ("mail_from", "Vinkje\r\nBcc: x <news@example.nl>"),
+        ("mail_from", "Vinkje news@example.nl"),
+        ("organisation", "Bureau Vinkje"),
+        ("organisation", "Bureau Vinkje,\nVinkenstraat 1"),
+        ("secret_key", "short"),
+        ("secret_keys_previous", f"{SECRET},short"),
+        ("port", "0"),
+        ("port", "65536"),
+        ("port", "eight"),
+        ("default_language", "de"),
+        ("trusted_proxies", "-1"),
+        ("log_level", "loud"),
+        ("tick_seconds", "0"),
+        ("tick_seconds", "inf"),
+        ("lease_seconds", "nan"),
+        ("batch_size", "0"),
+        ("smtputf8", "perhaps"),
+    ],
+)
+def test_a_bad_value_is_refused_on_one_clear_line(data_dir: Path, name: str, value: str) -> None:
+    said = refusal(data_dir, **{name: value})
+    assert said.startswith(name.upper().partition("S_PREVIOUS")[0])
+    assert len(said.splitlines()) == 1
+    assert "heim" not in said
+
+
+def test_two_bad_values_are_named_both(data_dir: Path) -> None:
+    said = refusal(data_dir, port="0", default_language="de")
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["PORT", "DEFAULT_LANGUAGE"]
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://u:p@h/news", "postgresql+psycopg://u:p@h/news"),
+        ("postgresql:///news?host=/run/pg", "postgresql+psycopg:///news?host=/run/pg"),
+        ("postgresql+psycopg://u:p@h/news", "postgresql+psycopg://u:p@h/news"),
+        ("sqlite:////srv/x.db", "sqlite:////srv/x.db"),
+    ],
+)
+def test_database_addresses(data_dir: Path, given: str, used: str) -> None:
+    assert settings.load(data_dir=data_dir, database_url=given).database_url == used
+
+
+def test_a_database_file_is_found_from_where_we_start(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.load(data_dir=data_dir, database_url="sqlite:///x.db").database_url == f"sqlite:///{tmp_path}/x.db"
+    assert settings.load(data_dir="d").database_url == f"sqlite:///{tmp_path}/d/vinkje.db"
+
+
+def test_a_redis_socket(data_dir: Path) -> None:
+    found = settings.load(data_dir=data_dir, redis_url="unix:///run/redis.sock", secret_key=SECRET)
+    assert found.redis_url == "redis+socket:///run/redis.sock"
+    assert not found.embedded
+    assert found.tick_seconds == 60
+
+
+def relay(url: str, data_dir: Path) -> settings.RelayAddress:
+    return settings.load(
+        data_dir=data_dir,
+        smtp_url=url,
+        base_url="https://news.example.nl",
+        mail_from="Vinkje <news@example.nl>",
+        organisation="Bureau, Vinkenstraat 1, Amsterdam",
+    ).relay
+
+
+def test_relay_addresses(data_dir: Path) -> None:
+    plain = relay("smtp://relay.example", data_dir)
+    assert (plain.host, plain.port, plain.starttls, plain.implicit_tls) == ("relay.example", 587, "required", False)
+    assert relay("smtp://localhost:2525", data_dir).starttls == "opportunistic"
+    assert relay("smtp://[::1]:2525", data_dir).host == "::1"
+    assert relay("smtp://relay.example?starttls=never", data_dir).starttls == "never"
+    full = relay("smtps://news%40example.nl:p%2Fw%3A%40@relay.example", data_dir)
+    assert (full.user, full.password, full.port, full.implicit_tls) == ("news@example.nl", "p/w:@", 465, True)
+
+
+def test_passwords_and_keys_stay_out_of_what_is_printed(data_dir: Path) -> None:
+    assert "geheim" not in repr(relay("smtp://u:geheim@relay.example", data_dir))
+    found = settings.load(data_dir=data_dir, secret_key=SECRET, secret_keys_previous=SECRET, vinkje_password="geheim")
+    assert SECRET not in repr(found)
+    assert "geheim" not in repr(found)
+
+
+def test_without_relay_a_process_says_so(data_dir: Path) -> None:
+    with pytest.raises(errors.SettingsRefused, match="SMTP_URL"):
+        _ = settings.load(data_dir=data_dir).relay
+
+
+def test_in_production_there_is_no_default_secret(data_dir: Path) -> None:
+    said = refusal(data_dir, redis_url="redis://localhost/0")
+    assert "SECRET_KEY" in said
+    assert not (data_dir / "secret_key").exists()
+
+
+def test_with_a_relay_we_say_who_we_are(data_dir: Path) -> None:
+    said = refusal(data_dir, smtp_url="smtp://relay.example")
+    assert said == "set BASE_URL, MAIL_FROM, ORGANISATION"
+
+
+def test_http_is_for_this_machine_only(data_dir: Path) -> None:
+    assert not settings.load(data_dir=data_dir, base_url="http://127.0.0.1:8000/").secure
+    found = settings.load(data_dir=data_dir, base_url="https://news.example.nl/")
+    assert found.secure
+    assert found.base_url == "https://news.example.nl"
+
+
+def test_the_secret_of_embedded_mode_survives_a_restart(data_dir: Path) -> None:
+    first = settings.load(data_dir=data_dir).secret_key
+    assert len(first) == 64
+    assert settings.load(data_dir=data_dir).secret_key == first
+    assert (data_dir / "secret_key").stat().st_mode & 0o077 == 0
+    assert [path.name for path in data_dir.iterdir()] == ["secret_key"]
+
+
+def test_two_processes_that_start_at_once_share_one_secret(data_dir: Path) -> None:
+    program = "from service import settings; print(settings.load().secret_key)"
+
+    def start(_: int) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            env={"DATA_DIR": str(data_dir)},
+            cwd=settings.source_root(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, range(4)))) == 1
+
+
+def test_a_damaged_secret_is_not_taken_for_one(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "secret_key").write_text("")
+    assert "damaged" in refusal(data_dir)
+
+
+def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = refusal(tmp_path / "file", secret_key=SECRET)
+    assert said.startswith("DATA_DIR: can't write")
+
+
+def test_an_unreadable_env_file_is_refused(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=8000\nORGANISATION=caf\xe9\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(settings.Settings.model_config, "env_file", ".env")
+    assert refusal(data_dir).startswith(".env: ")
+
+
+def test_a_process_ends_with_a_clear_line_and_status_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from service.app import create_app; create_app()"],
+        env={"PORT": "eight", "DEFAULT_LANGUAGE": "de", "DATA_DIR": str(tmp_path)},
+        cwd=settings.source_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("vinkje can't start:\n  PORT: ")
+    assert "\n  DEFAULT_LANGUAGE: " in done.stderr
+    assert "Traceback" not in done.stderr
