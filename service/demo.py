@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from service import themes
 from service.issues import rota
-from service.issues.models import Issue
 from service.newsroom import editors, items
 from service.newsroom.models import Role
 from service.subscribers import confirmation, signup
@@ -29,11 +28,11 @@ LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 @dataclass(frozen=True)
 class Seeded:
-    """`password` is kept nowhere: show it now."""
+    """`password` is kept nowhere: show it now. `send_at`: the hour of the planned issue."""
 
     email: str
     password: str
-    issue: Issue
+    send_at: datetime
 
 
 def seed(*, session: Session, now: datetime, readers: bool) -> Seeded | None:
@@ -54,7 +53,7 @@ def seed(*, session: Session, now: datetime, readers: bool) -> Seeded | None:
     issue = rota.plan(
         session=session, now=now, theme_id=theme_ids[content["planned"]], week=rota.week_of(now), send_at=None
     )
-    return Seeded(EDITOR, password, issue)
+    return Seeded(EDITOR, password, issue.send_at)
 
 
 def _themes(session: Session, content: dict[str, Any]) -> dict[str, int]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import celery
 import structlog
-from celery import beat, signals
+from celery import beat
 from celery.worker import state as worker_state
 from kombu.exceptions import KombuError
 
 from service import jobs
+from worker import halt, tasks
 
 CONCURRENCY = 4
 # A mail that the relay holds up may take long; its lease covers us when we don't wait for it.
@@ -43,13 +44,12 @@ class Threads:
 def running(app: celery.Celery) -> Iterator[Threads]:
     """While open, `app`'s jobs are done and its schedule ticks. May leave a thread behind after PATIENCE."""
     name = f"embedded-{os.getpid()}@{socket.gethostname()}"
-    ready = threading.Event()
+    halt.forget()
     controller = app.WorkController(
         hostname=name,
         pool="threads",
         concurrency=CONCURRENCY,
         queues=sorted(set(jobs.QUEUES.values())),
-        ready_callback=lambda consumer: ready.set(),
         without_gossip=True,
         without_mingle=True,
     )
@@ -61,19 +61,28 @@ def running(app: celery.Celery) -> Iterator[Threads]:
     )
     threads.worker.start()
     threads.beat.start()
-    app.send_task(jobs.TICK)  # at once: what was left half done by the last process waits for it
     try:
+        _ring(app)
         yield threads
     finally:
         clock.stop()
         _stop_worker(app, name)
         for thread in (threads.worker, threads.beat):
             thread.join(PATIENCE)
+        tasks.hang_up()
+
+
+def _ring(app: celery.Celery) -> None:
+    """A tick at once: what the last process left half done waits for it."""
+    try:
+        app.send_task(jobs.TICK)
+    except (KombuError, OSError) as fault:
+        log.warning("doorbell_unheard", job=jobs.TICK, fault=type(fault).__name__)
 
 
 def _stop_worker(app: celery.Celery, name: str) -> None:
     """Finish the mails in flight, take no new job."""
-    signals.worker_shutting_down.send(sender=name, sig="SIGTERM", how="Warm", exitcode=0)
+    halt.ask()
     try:
         app.control.shutdown(destination=[name])  # wakes a worker that is waiting for a message
     except (KombuError, OSError) as fault:
