@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from service import errors, i18n
@@ -101,6 +101,12 @@ def some(
     if state is not None:
         query = query.where(Item.state == state)
     return session.scalars(query.order_by(Item.updated_at.desc(), Item.id.desc()).offset(start).limit(limit)).all()
+
+
+def waiting(*, session: Session) -> dict[int, int]:
+    """How many published items wait for an issue, by theme id."""
+    query = select(Item.theme_id, func.count()).where(Item.state == ItemState.PUBLISHED).group_by(Item.theme_id)
+    return {theme_id: count for theme_id, count in session.execute(query)}
 
 
 def _movable(session: Session, item_id: int) -> Item:

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, throttle
@@ -78,6 +78,17 @@ def find(*, session: Session, now: datetime, token: str) -> EditorSession | None
 def editor_of(*, session: Session, now: datetime, token: str) -> Editor | None:
     found = find(session=session, now=now, token=token)
     return found.editor if found else None
+
+
+def count(*, session: Session, now: datetime, editor_id: int) -> int:
+    """How many of the editor's browsers are signed in."""
+    query = select(func.count()).where(
+        EditorSession.editor_id == editor_id,
+        EditorSession.revoked_at.is_(None),
+        EditorSession.seen_at > now - IDLE,
+        EditorSession.created_at > now - LIFE,
+    )
+    return session.scalar(query) or 0
 
 
 def touch(*, session: Session, now: datetime, token: str) -> None:

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import flask
 
-from service.web import access, confirm, faults, headers, health, pages, preferences, unsubscribe, view
+from service.web import (
+    access,
+    account,
+    confirm,
+    editors,
+    faults,
+    headers,
+    health,
+    invitation,
+    issues,
+    items,
+    mailbox,
+    newsroom,
+    pages,
+    preferences,
+    session,
+    themes,
+    unsubscribe,
+    view,
+)
 
 # One line per room of pages; each module has a Blueprint named `blueprint`.
 ROOMS = (
@@ -13,6 +32,15 @@ ROOMS = (
     preferences,
     unsubscribe,
     health,
+    mailbox,
+    invitation,
+    session,
+    newsroom,
+    items,
+    issues,
+    editors,
+    themes,
+    account,
 )
 
 
@@ -21,5 +49,6 @@ def register(app: flask.Flask) -> None:
     headers.add(app)
     view.add(app)
     faults.add(app)
+    session.add(app)
     for room in ROOMS:
         app.register_blueprint(room.blueprint)
