@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import email
 import email.policy
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+
+def certificate() -> ssl.SSLContext:
+    """Of a server on localhost that nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+class _OnAnyPort(Controller):
+    """aiosmtpd asks the port that it was given, also when that was 0."""
+
+    def _trigger_server(self) -> None:
+        server: Any = self.server
+        self.port = server.sockets[0].getsockname()[1]
+        super()._trigger_server()  # type: ignore[no-untyped-call]  # aiosmtpd's own
 
 
 @dataclass
@@ -39,18 +59,33 @@ class Caught:
 class Relay:
     """An SMTP server on a loopback port.
 
-    `answer_rcpt` and `answer_data` may give a reply line, such as "450 4.2.1 later", for an address;
-    None accepts. "421 …" and "" (which hangs up) end the connection.
+    `answer_mail`, `answer_rcpt` and `answer_data` (after the dot) may give a reply line, such as
+    "450 4.2.1 later", for an address; None accepts. "421 …" and "" (which hangs up) end the connection.
+    `tls` offers STARTTLS with the certificate of `certificate()`; `login` asks for user and password after that.
     """
 
     port: int = 0
     caught: list[Caught] = field(default_factory=list)
+    answer_mail: Callable[[str], str | None] = lambda address: None
     answer_rcpt: Callable[[str], str | None] = lambda address: None
     answer_data: Callable[[str], str | None] = lambda address: None
+    tls: bool = False
+    login: tuple[str, str] | None = None
+    smtputf8: bool = True
+    connections: int = 0
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, ready_timeout=10)
+        self._controller = _OnAnyPort(
+            self,
+            hostname="127.0.0.1",
+            port=self.port,
+            ready_timeout=10,
+            enable_SMTPUTF8=self.smtputf8,
+            tls_context=certificate() if self.tls or self.login else None,
+            authenticator=self._check if self.login else None,
+            auth_required=bool(self.login),
+        )
 
     @property
     def url(self) -> str:
@@ -58,14 +93,31 @@ class Relay:
 
     def __enter__(self) -> Relay:
         self._controller.start()
-        server: Any = self._controller.server
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = self._controller.port
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self._controller.stop()
 
-    async def handle_RCPT(  # noqa: N802  # aiosmtpd's hook
+    async def handle_EHLO(  # noqa: N802  # aiosmtpd's hook
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        if not session.ssl:
+            self.connections += 1
+        return responses
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        answer = self.answer_mail(address)
+        if answer is not None:
+            return self._say(server, answer)
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: SmtpSession, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         answer = self.answer_rcpt(address)
@@ -84,6 +136,11 @@ class Relay:
             self.caught.append(Caught(envelope.mail_from or "", address, content))
             self._arrived.notify_all()
         return "250 2.0.0 taken"
+
+    def _check(self, server: SMTP, session: SmtpSession, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+        assert self.login is not None
+        user, password = self.login
+        return AuthResult(success=(given.login, given.password) == (user.encode(), password.encode()), handled=False)
 
     def _say(self, server: SMTP, answer: str) -> str:
         if not answer or answer.startswith("421"):
