@@ -48,7 +48,8 @@ def _connect(chosen: settings.Settings) -> Celery:
     options: dict[str, object] = (
         {"polling_interval": 0.05}
         if chosen.embedded
-        else {"visibility_timeout": 3600, "socket_connect_timeout": 2, "socket_timeout": 10}
+        # A visitor waits while we ring: one try, and not for long.
+        else {"visibility_timeout": 3600, "socket_connect_timeout": 2, "socket_timeout": 5, "max_retries": 0}
     )
     app.conf.update(
         broker_transport_options=options,
@@ -69,6 +70,8 @@ def enqueue(session: Session, name: str, *args: int) -> None:
 
 @event.listens_for(Session, "after_commit")
 def _ring(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was released: nobody else sees the rows yet
     for name, args in session.info.pop("doorbells", []):
         try:
             broker().send_task(name, args=args)
@@ -79,4 +82,6 @@ def _ring(session: Session) -> None:
 
 @event.listens_for(Session, "after_rollback")
 def _forget(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was undone: the rest may still be committed; a bell too many is harmless
     session.info.pop("doorbells", None)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from service import i18n
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("nl", "nl"),
+        ("en-GB,en;q=0.9,nl;q=0.8", "en"),
+        ("de-DE,de;q=0.9,nl-BE;q=0.5", "nl"),
+        ("NL_nl", None),
+        ("de, fr", None),
+        ("", None),
+        ("*", None),
+        (";;;,,,\x00", None),
+    ],
+)
+def test_the_first_of_our_languages_that_a_browser_asks_for(wanted: str, found: str | None) -> None:
+    assert i18n.best_language(wanted) == found
+
+
+def test_a_message_without_translation_stays_english() -> None:
+    message = "No catalogue has this: %(what)s."
+    for language in (*i18n.LANGUAGES, "de"):
+        assert i18n.gettext(language, message, what="x") == "No catalogue has this: x."
+    assert i18n.ngettext("nl", "%(count)d bird", "%(count)d birds", 1) == "1 bird"
+    assert i18n.ngettext("nl", "%(count)d bird", "%(count)d birds", 2) == "2 birds"
+
+
+def test_dutch_comes_from_the_catalogues() -> None:
+    message = "A theme needs a name of 80 characters at most."
+    assert i18n.gettext("en", message) == message
+    assert i18n.gettext("nl", message) not in ("", message)
+
+
+def test_a_percent_sign_in_a_message_without_values_is_no_trouble() -> None:
+    assert i18n.gettext("nl", "100% sure") == "100% sure"
+
+
+@pytest.mark.parametrize(
+    ("moment", "dutch"),
+    [
+        (datetime(2026, 12, 3, 8, 0, tzinfo=UTC), "donderdag 3 december 2026, 09:00"),
+        (datetime(2026, 7, 2, 7, 0, tzinfo=UTC), "donderdag 2 juli 2026, 09:00"),
+        (datetime(2026, 3, 29, 1, 0, tzinfo=UTC), "zondag 29 maart 2026, 03:00"),
+        (datetime(2026, 12, 31, 23, 30, tzinfo=UTC), "vrijdag 1 januari 2027, 00:30"),
+    ],
+)
+def test_hours_are_those_of_amsterdam(moment: datetime, dutch: str) -> None:
+    assert i18n.day_and_hour("nl", moment) == dutch
+    assert i18n.long_date("nl", moment) == dutch.split(" ", 1)[1].split(",")[0]
+
+
+def test_dates_in_english() -> None:
+    assert i18n.long_date("en", datetime(2026, 12, 3, 8, 0, tzinfo=UTC)) == "3 December 2026"
