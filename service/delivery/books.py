@@ -38,7 +38,7 @@ def of(*, session: Session, issue_id: int) -> Books:
     """Raises NotFound. Of an issue that hasn't started all is 0."""
     issue = models.find(session=session, issue_id=issue_id)
     tally = select(Delivery.outcome, func.count()).where(Delivery.issue_id == issue_id).group_by(Delivery.outcome)
-    counted = {str(outcome): count for outcome, count in session.execute(tally).tuples()}
+    counted = {str(outcome): count for outcome, count in session.execute(tally)}
     delivered = (
         select(func.count())
         .where(Delivery.issue_id == Batch.issue_id, Delivery.subscriber_id.between(Batch.first_id, Batch.last_id))
