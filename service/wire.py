@@ -23,6 +23,7 @@ PREFERENCES = "@@vinkje-preferences@@"
 LINE = 76  # RFC 2045 §6.7; the standard library's own 78 is two too many for quoted-printable
 # Quoted-printable never gives "=_", so no text can hold it (RFC 2045 §6.7, note on boundaries).
 BOUNDARY = "=_vinkje"
+JOINERS = "\u200c\u200d"  # invisible, but they hold emoji together
 TEXT_SPOT, HTML_SPOT = "@@text@@", "@@html@@"
 
 
@@ -66,7 +67,7 @@ UTF8_POLICY = POLICY.clone(utf8=True)
 
 def phrase(text: str) -> str:
     """Words for a header, encoded when they need it (RFC 2047 §5). Line breaks and controls become spaces."""
-    clean = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    clean = " ".join("".join(letter if letter.isprintable() or letter in JOINERS else " " for letter in text).split())
     if clean.isascii() and "=?" not in clean:
         return clean
     return " ".join(Header(clean, "utf-8", maxlinelen=LINE - 11).encode(linesep="").split())

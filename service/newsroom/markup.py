@@ -5,6 +5,7 @@ HTML that an editor types stays visible as text; pictures, and headings above th
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import lru_cache
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from service import errors
 DEEPEST = 50  # far above what anybody reads, far below what hurts a parser (requirements 1.4)
 LONGEST = 20_000
 WIDTH = 72
+LINK = re.compile(r"https?://|mailto:", re.IGNORECASE)  # a mail has no page that the rest could start from
 TAGS = {"p", "br", "strong", "em", "a", "ul", "ol", "li", "blockquote", "h3", "code", "pre", "hr"}
 
 
@@ -64,6 +66,8 @@ def _refuse_unfit(tokens: list[Token], depth: int = 0) -> None:
             raise errors.Refused("body", "Lists or quotations lie too deep in each other.")
         if token.type == "image":
             raise errors.Refused("body", "Pictures can't be in a mail. Link to the page that shows it.")
+        if token.type == "link_open" and not LINK.match(str(token.attrs.get("href", ""))):
+            raise errors.Refused("body", "A link needs a whole web address, as in https://example.nl/page.")
         _refuse_unfit(token.children or [], depth)
 
 

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import wire
+
+UNSUBSCRIBE = "https://news.example.nl/unsubscribe/1234567-12.Q7Fq0gxk_P_7RXyW4ZCPLPYbORePIvN4RhzLlx8Q6Jc"
+PREFERENCES = "https://news.example.nl/preferences/1234567.zEVR4ncyhMP_DM44f01Mv-IXZIDEZeZyEs_eR9BKMGE"
+MESSAGE_ID = "<i12.0123456789abcdef0123456789abcdef@nieuws.example.nl>"
+HEADERS = {
+    "From": "Vinkje <nieuws@example.nl>",
+    "Date": "Tue, 24 Nov 2026 09:00:00 +0000",
+    "List-Id": wire.mailbox("Coöperatie en “nieuwe energie” in de buurt", "energie.list-id.example.nl"),
+    "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+}
+
+# Pieces that break encoders: marks within and between lines, every kind of line end, dots, trailing blanks,
+# characters of two to four octets around the 76th column.
+LONG = ["x" * 74, "x" * 75, "x" * 76, "x" * 77, "ë" * 40]
+ENDS = ["\n", "\r\n", "\r", "\n.\n", " \n", "\t\n", "\x0b", "\x0c", "\x85", "\u2028"]
+ODD = ["..", " ", "\t", "ë", "👩\u200d👧", "=", "=_vinkje", "--=_vinkje", "From ", "\x00"]
+letters = st.characters(codec="utf-8")
+snippets = st.one_of(
+    st.sampled_from([wire.UNSUBSCRIBE, wire.PREFERENCES, *LONG, *ENDS, *ODD]), st.text(letters, max_size=12)
+)
+bodies = st.lists(snippets, max_size=20).map("".join)
+
+
+def by_library(subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example") -> bytes:
+    headers = {**wire.personal(to, MESSAGE_ID, UNSUBSCRIBE), "Subject": wire.phrase(subject), **HEADERS}
+    links = {"unsubscribe": UNSUBSCRIBE, "preferences": PREFERENCES}
+    return wire.write(headers, text=wire.fill(text, **links), html=wire.fill(html, **links))
+
+
+def by_pieces(subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example") -> bytes:
+    pieces = wire.cut(subject, html, text, headers=HEADERS)
+    return pieces.fill(to=to, message_id=MESSAGE_ID, unsubscribe=UNSUBSCRIBE, preferences=PREFERENCES)
+
+
+@given(subject=st.text(letters, max_size=120), html=bodies, text=bodies)
+def test_pieces_give_what_the_standard_library_gives(subject: str, html: str, text: str) -> None:
+    message = by_pieces(subject, html, text)
+    assert message == by_library(subject, html, text)
+    assert message.isascii()
+    assert max(map(len, message.partition(b"\r\n\r\n")[2].split(b"\r\n"))) <= 76
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", message)
+
+
+@given(html=bodies, text=bodies)
+def test_bodies_arrive_as_they_were(html: str, text: str) -> None:
+    read = email.message_from_bytes(by_pieces("Nieuws", html, text), policy=email.policy.default)
+    for kind, body in (("plain", text), ("html", html)):
+        part = read.get_body((kind,))
+        assert part is not None
+        sent = part.get_payload(decode=True)
+        assert isinstance(sent, bytes)
+        lines = wire.fill(body, unsubscribe=UNSUBSCRIBE, preferences=PREFERENCES).encode().splitlines()
+        assert sent.splitlines() == (lines or [b""])
+
+
+def test_a_reader_outside_ascii_stands_raw_in_to_and_the_rest_stays_encoded() -> None:
+    message = by_pieces("Coöperatie", "<p>é</p>", "é", to="zoë@gemeente.example")
+    assert message == by_library("Coöperatie", "<p>é</p>", "é", to="zoë@gemeente.example")
+    head = message.partition(b"\r\n\r\n")[0]
+    assert "To: zoë@gemeente.example\r\n".encode() in head
+    assert head.replace("zoë".encode(), b"zoe").isascii()
+
+
+def test_list_unsubscribe_reaches_the_wire_unfolded_and_unencoded() -> None:
+    url = f"https://{'a' * 60}.example.nl/unsubscribe/{'1' * 100}.{'b' * 43}"
+    pieces = wire.cut("Nieuws", "", "", headers=HEADERS)
+    message = pieces.fill(to="a@example.nl", message_id=MESSAGE_ID, unsubscribe=url, preferences=PREFERENCES)
+    assert message.count(f"\r\nList-Unsubscribe: <{url}>\r\n".encode()) == 1
+    assert message.lower().count(b"\r\nlist-unsubscribe:") == 1
+    assert message.count(b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n") == 1
+
+
+def test_long_words_in_headers_are_folded_between_encoded_words() -> None:
+    head = by_pieces("Überraschung " * 12, "", "").partition(b"\r\n\r\n")[0].decode()
+    assert max(map(len, head.replace(f"List-Unsubscribe: <{UNSUBSCRIBE}>", "").split("\r\n"))) <= 76
+    read = email.message_from_string(head, policy=email.policy.default)
+    assert read["Subject"] == ("Überraschung " * 12).strip()
+    assert read["List-Id"].endswith("<energie.list-id.example.nl>")
+
+
+def test_an_address_of_254_characters_is_not_broken() -> None:
+    longest = f"{'l' * 64}@{'.'.join(['d' * 60] * 3)}.example"
+    assert f"To: {longest}\r\n".encode() in by_pieces("Nieuws", "", "", to=longest)
+
+
+@pytest.mark.parametrize("to", ["a@example.nl\r\nBcc: b@example.nl", "a@example.nl\n", "a\x00@example.nl"])
+def test_an_address_with_a_line_break_is_refused(to: str) -> None:
+    with pytest.raises(ValueError, match="control characters"):
+        by_pieces("Nieuws", "", "", to=to)
+
+
+def test_an_emoji_made_of_several_stays_whole_in_a_subject() -> None:
+    read = email.message_from_bytes(by_pieces("Thuis 👩\u200d👧", "", ""), policy=email.policy.default)
+    assert read["Subject"] == "Thuis 👩\u200d👧"
+
+
+def test_a_line_break_in_a_subject_becomes_a_space() -> None:
+    assert b"\r\nSubject: Nieuws Bcc: b@example.nl\r\n" in by_pieces("Nieuws\r\nBcc: b@example.nl", "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Vinkje", "Vinkje <a@b.nl>"),
+        ("Jansen, Piet", '"Jansen, Piet" <a@b.nl>'),
+        ('De "Krant"', '"De \\"Krant\\"" <a@b.nl>'),
+        ("", "a@b.nl"),
+        ("Zoë", "=?utf-8?q?Zo=C3=AB?= <a@b.nl>"),
+        ("=?utf-8?q?x?=", "=?utf-8?b?PT91dGYtOD9xP3g/PQ==?= <a@b.nl>"),
+    ],
+)
+def test_a_name_is_quoted_or_encoded_when_it_must_be(name: str, shown: str) -> None:
+    assert wire.mailbox(name, "a@b.nl") == shown
+    read = email.message_from_string(f"To: {shown}\n\n", policy=email.policy.default)
+    assert read["to"].addresses[0].display_name == name
+
+
+@given(
+    st.lists(st.sampled_from([wire.UNSUBSCRIBE, wire.PREFERENCES, *"@vinkje-unsubscribe"]), max_size=30).map("".join)
+)
+def test_no_mark_survives_in_an_editors_words(words: str) -> None:
+    clean = wire.without_marks(words)
+    assert wire.UNSUBSCRIBE not in clean
+    assert wire.PREFERENCES not in clean
+
+
+@given(st.integers(0, 19), st.integers(0, 19))
+def test_a_mark_cut_in_two_by_another_does_not_close_up(outer: int, inner: int) -> None:
+    words = wire.UNSUBSCRIBE[:outer] + wire.UNSUBSCRIBE + wire.UNSUBSCRIBE[outer:]
+    words = words[:inner] + wire.PREFERENCES + words[inner:]
+    assert wire.UNSUBSCRIBE not in wire.without_marks(words)
