@@ -1,0 +1,1 @@
+"""DOOR: what an operator does, one file per group of commands."""

@@ -1,0 +1,40 @@
+"""`vinkje editor …`"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+from flask.cli import AppGroup
+
+from service import db, i18n, settings
+from service.newsroom import editors
+from service.newsroom.models import Role
+
+group = AppGroup("editor", help="Who writes, and what they may do.")
+
+
+@group.command()
+@click.argument("email")
+@click.option("--name", required=True, help="As colleagues know this editor.")
+@click.option("--role", required=True, type=click.Choice([str(role) for role in Role]), help="Each may do more.")
+@click.option("--language", type=click.Choice(i18n.LANGUAGES), default="nl", show_default=True)
+def add(email: str, name: str, role: str, language: str) -> None:
+    """Add an editor who can sign in at once.
+
+    The password is asked for, or taken from VINKJE_PASSWORD.
+    """
+    password = settings.current().vinkje_password or _ask()
+    with db.transaction() as session:
+        editor = editors.add(
+            session=session, now=datetime.now(UTC), email=email, name=name, role=Role(role), password=password
+        )
+        editor.language = language
+    click.echo(f"Added {name} as {role}.")
+
+
+def _ask() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError("There's nobody to ask for a password: set VINKJE_PASSWORD, or use a terminal.")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt="The same again"))
