@@ -15,6 +15,7 @@ from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.quoprimime import body_encode
 from email.utils import quote
+from functools import lru_cache
 from typing import Any
 
 UNSUBSCRIBE = "@@vinkje-unsubscribe@@"
@@ -136,7 +137,12 @@ def without_marks(content: str) -> str:
 
 def cut(subject: str, html: str, text: str, *, headers: Mapping[str, str]) -> Pieces:
     """`headers` are everybody's: From, Date, List-Id… Those of `personal` come from `fill`."""
-    frame = write({"Subject": phrase(subject), **headers}, text=TEXT_SPOT, html=HTML_SPOT)
+    return _cut(subject, html, text, tuple(headers.items()))
+
+
+@lru_cache(maxsize=8)  # a round asks for the same few editions with every batch
+def _cut(subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...]) -> Pieces:
+    frame = write({"Subject": phrase(subject), **dict(headers)}, text=TEXT_SPOT, html=HTML_SPOT)
     before, _, rest = frame.partition(TEXT_SPOT.encode())
     between, _, after = rest.partition(HTML_SPOT.encode())
     chunks: list[bytes | str] = [before, *_lines(text), between, *_lines(html), after]
