@@ -8,6 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import themes
+from service.issues import approval, assembly, rota
+from service.issues.models import Issue
 from service.newsroom import models as newsroom
 from service.subscribers import models as subscribers
 
@@ -59,3 +61,11 @@ def item(
     session.add(made)
     session.flush()
     return made
+
+
+def approved(session: Session, slug: str = "innovatie", week: str = "2026-W48") -> Issue:
+    """An issue with one item, whose hour is NOW."""
+    item(session, slug, title=f"Nieuws van {week}")
+    planned = rota.plan(session=session, now=NOW, theme_id=theme(session, slug).id, week=week, send_at=NOW)
+    assembly.assemble(session=session, now=NOW, issue_id=planned.id)
+    return approval.approve(session=session, now=NOW, issue_id=planned.id, editor_id=None, seen=None)
