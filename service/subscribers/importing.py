@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import and_, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
-from service import themes
-from service.db import Base
+from service import db, themes
 from service.subscribers import addresses, consent
 from service.subscribers.csv_rows import Refusal, Row
 from service.subscribers.models import Channel, ConsentEvent, State, Subscriber, Subscription
@@ -95,7 +93,7 @@ def _subscribers(*, session: Session, now: datetime, rows: Iterable[Row]) -> dic
         if key not in found
     ]
     if new:
-        session.execute(_insert(session, Subscriber).on_conflict_do_nothing(), new)
+        session.execute(db.insert(session, Subscriber).on_conflict_do_nothing(), new)
         found = {row.email_key: row.id for row in session.execute(query)}
     return found
 
@@ -137,7 +135,7 @@ def _activate(*, session: Session, now: datetime, wanted: Mapping[Pair, Row]) ->
 
 
 def _upsert(session: Session) -> ReturningInsert[int, int]:
-    insert = _insert(session, Subscription)
+    insert = db.insert(session, Subscription)
     return insert.on_conflict_do_update(
         index_elements=[Subscription.theme_id, Subscription.subscriber_id],
         set_={"state": State.ACTIVE, "confirmed_at": insert.excluded.confirmed_at},
@@ -150,8 +148,3 @@ def _not_active(*, session: Session, pairs: Iterable[Pair]) -> set[Pair]:
         tuple_(Subscription.theme_id, Subscription.subscriber_id).in_(list(pairs)), Subscription.state != State.ACTIVE
     )
     return {(theme_id, subscriber_id) for theme_id, subscriber_id in session.execute(query)}
-
-
-def _insert(session: Session, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """SQLAlchemy spells ON CONFLICT per database."""
-    return (postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert)(model)
