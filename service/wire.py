@@ -1,7 +1,7 @@
 """Messages as bytes for the wire: CRLF, seven bits, lines of 76 at most. No dot-stuffing: that is the relay's.
 
 An edition is cut once at its personal spots and encoded; a reader's message is then a join of
-byte strings (design: the round, step 4). What comes out is, byte for byte, what the standard
+byte strings (decision 0013). What comes out is, byte for byte, what the standard
 library writes for that reader (tests/unit/test_wire.py).
 """
 
