@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def house(
             part.replace("0.0.0.0:8000", f"127.0.0.1:{port}").replace("/tmp/", f"{tmp_path}/")
             for part in service.get("command", [])
         ]
+        service["healthcheck"]["test"] = [
+            part.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for part in service["healthcheck"].get("test", [])
+        ]
     env = {
         **found["web"]["environment"],
         "DATABASE_URL": postgres("compose"),
@@ -119,13 +123,19 @@ def test_each_service_s_command_runs_and_its_health_check_tells(
     found, env = house
     migrated = processes.run(*found["migrate"]["command"], env=env)
     assert migrated.returncode == 0, migrated.stderr
-    assert not any(well(found[name], env) for name in OURS)
+    with ThreadPoolExecutor(len(OURS)) as pool:
+        assert not any(pool.map(lambda name: well(found[name], env), OURS))
     running = {name: processes.Process(found[name]["command"], env, tmp_path / f"{name}.log") for name in OURS}
     try:
         for name in OURS:
+            if name.startswith("worker"):
+                processes.wait_until(lambda name=name: " ready." in running[name].text(), 60, name)  # type: ignore[misc]
             processes.wait_until(lambda name=name: well(found[name], env), 60, name)  # type: ignore[misc]
-        for name in OURS:
-            assert running[name].stop(signal.SIGTERM) == 0, f"{name}: {running[name].text()[-1500:]}"
+        with ThreadPoolExecutor(len(running)) as pool:  # all at once, as when a machine goes down
+            ended = dict(
+                zip(running, pool.map(lambda process: process.stop(signal.SIGTERM), running.values()), strict=True)
+            )
+        assert ended == dict.fromkeys(running, 0)
         assert not well(found["web"], env)
     finally:
         for process in running.values():
