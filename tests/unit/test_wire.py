@@ -5,7 +5,7 @@ import email.policy
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import wire
@@ -43,6 +43,7 @@ def by_pieces(subject: str, html: str, text: str, *, to: str = "saskia@gemeente.
     return pieces.fill(to=to, message_id=MESSAGE_ID, unsubscribe=UNSUBSCRIBE, preferences=PREFERENCES)
 
 
+@settings(deadline=None)  # other tests may keep the processors busy
 @given(subject=st.text(letters, max_size=120), html=bodies, text=bodies)
 def test_pieces_give_what_the_standard_library_gives(subject: str, html: str, text: str) -> None:
     message = by_pieces(subject, html, text)
@@ -52,6 +53,7 @@ def test_pieces_give_what_the_standard_library_gives(subject: str, html: str, te
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", message)
 
 
+@settings(deadline=None)  # other tests may keep the processors busy
 @given(html=bodies, text=bodies)
 def test_bodies_arrive_as_they_were(html: str, text: str) -> None:
     read = email.message_from_bytes(by_pieces("Nieuws", html, text), policy=email.policy.default)
@@ -126,6 +128,7 @@ def test_a_name_is_quoted_or_encoded_when_it_must_be(name: str, shown: str) -> N
     assert read["to"].addresses[0].display_name == name
 
 
+@settings(deadline=None)  # other tests may keep the processors busy
 @given(
     st.lists(st.sampled_from([wire.UNSUBSCRIBE, wire.PREFERENCES, *"@vinkje-unsubscribe"]), max_size=30).map("".join)
 )
@@ -135,6 +138,7 @@ def test_no_mark_survives_in_an_editors_words(words: str) -> None:
     assert wire.PREFERENCES not in clean
 
 
+@settings(deadline=None)  # other tests may keep the processors busy
 @given(st.integers(0, 19), st.integers(0, 19))
 def test_a_mark_cut_in_two_by_another_does_not_close_up(outer: int, inner: int) -> None:
     words = wire.UNSUBSCRIBE[:outer] + wire.UNSUBSCRIBE + wire.UNSUBSCRIBE[outer:]
