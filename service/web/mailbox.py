@@ -45,7 +45,12 @@ class Mail:
     def part(self, kind: str) -> str | None:
         """The decoded part "html" or "plain"; None when the mail has none."""
         part = self.message.get_body((kind,))
-        return None if part is None else str(part.get_content())
+        if part is None:
+            return None
+        try:
+            return str(part.get_content())
+        except LookupError:  # a character set that nobody knows
+            return bytes(part.get_payload(decode=True)).decode("utf-8", "replace")
 
 
 @blueprint.get("")
