@@ -35,7 +35,9 @@ def show_form() -> str:
 
 @blueprint.post("/subscribe")
 def take_form() -> str | tuple[str, int]:
-    """Who fills in the trap gets the page that everybody gets, and nothing happens."""
+    """Everybody gets the same page, with the address as typed so that a slip shows: a redirect would need a
+    cookie, or the address in its URL, to do so. Who fills in the trap gets it too, and nothing happens.
+    """
     now = datetime.now(UTC)
     entry = _read()
     if not entry.trapped:
