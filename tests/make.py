@@ -63,9 +63,10 @@ def item(
     return made
 
 
-def approved(session: Session, slug: str = "innovatie", week: str = "2026-W48") -> Issue:
-    """An issue with one item, whose hour is NOW."""
-    item(session, slug, title=f"Nieuws van {week}")
-    planned = rota.plan(session=session, now=NOW, theme_id=theme(session, slug).id, week=week, send_at=NOW)
-    assembly.assemble(session=session, now=NOW, issue_id=planned.id)
-    return approval.approve(session=session, now=NOW, issue_id=planned.id, editor_id=None, seen=None)
+def approved(session: Session, slug: str = "innovatie", now: datetime = NOW) -> Issue:
+    """An issue with one item, whose hour is `now`."""
+    item(session, slug)
+    week = rota.week_of(now)
+    planned = rota.plan(session=session, now=now, theme_id=theme(session, slug).id, week=week, send_at=now)
+    assembly.assemble(session=session, now=now, issue_id=planned.id)
+    return approval.approve(session=session, now=now, issue_id=planned.id, editor_id=None, seen=None)

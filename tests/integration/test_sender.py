@@ -1,0 +1,364 @@
+"""A batch on its way through a real relay: every answer ends in the right column, and the books balance."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import flask
+import pytest
+from sqlalchemy import select, update
+
+from service import db, jobs, settings, urls
+from service.delivery import books, rounds
+from service.delivery.models import Batch, BatchState, Delivery, Outcome
+from service.issues.models import Issue, IssueState, find
+from service.subscribers import addresses
+from service.subscribers.models import State, Subscriber, Subscription
+from tests import fakes, make
+from tests.make import NOW
+from worker import relay as smtp
+from worker import sender
+
+DEAD, FULL, BUSY = "550 5.1.1 unknown", "552 5.2.2 full", "450 4.2.1 later"
+OURS = "550 5.7.1 we don't like your domain"
+
+
+@dataclass
+class Round:
+    """One issue going out to `lezer0`, `lezer1`…, with a clock that stands still until it is moved."""
+
+    app: flask.Flask
+    server: fakes.Relay
+    issue_id: int
+    now: datetime = NOW + timedelta(seconds=1)
+    halted: bool = False
+    line: smtp.Relay = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.line = smtp.Relay(urls.relay(self.server.url), hello="vinkje.example")
+
+    def send(self, later: timedelta = timedelta(0)) -> books.Books:
+        """Each batch that is there to be had, once."""
+        self.now += later
+        with db.transaction() as session:
+            found = session.scalars(select(Batch.id).order_by(Batch.id)).all()
+        for batch_id in found:
+            sender.send(batch_id=batch_id, line=self.line, clock=lambda: self.now, halted=lambda: self.halted)
+        return self.books()
+
+    def books(self) -> books.Books:
+        with db.transaction() as session:
+            found = books.of(session=session, issue_id=self.issue_id)
+        assert found.balance, found
+        return found
+
+    def issue(self) -> Issue:
+        with db.transaction() as session:
+            found = find(session=session, issue_id=self.issue_id)
+            session.expunge(found)
+        return found
+
+    def act(self, change: Callable[..., Issue]) -> None:
+        with db.transaction() as session:
+            change(session=session, now=self.now, issue_id=self.issue_id)
+
+
+Begin = Callable[..., Round]
+
+
+@pytest.fixture
+def begin(app: flask.Flask, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]]) -> Iterator[Begin]:
+    made: list[Round] = []
+
+    def _begin(readers: int, *, size: int = 200) -> Round:
+        settings.use(settings.current().model_copy(update={"batch_size": size, "smtp_url": relay.url}))
+        with db.transaction() as session:
+            for number in range(readers):
+                make.reader(session, address(number), "innovatie", at=NOW - timedelta(days=1))
+            issue_id = rounds.start(session=session, now=NOW, issue_id=make.approved(session).id).id
+        made.append(Round(app, relay, issue_id))
+        return made[-1]
+
+    yield _begin
+    for one in made:
+        one.line.close()
+
+
+def address(number: int) -> str:
+    return f"lezer{number}@gemeente.example"
+
+
+def everybody(count: int) -> list[str]:
+    return [address(number) for number in range(count)]
+
+
+def got(server: fakes.Relay) -> list[str]:
+    return sorted(mail.recipient for mail in server.caught)
+
+
+def test_everybody_has_the_mail_once(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(7, size=3)
+    found = trip.send()
+    trip.send(later=timedelta(days=1))
+
+    assert found.accepted == 7
+    assert got(relay) == everybody(7)
+    assert trip.issue().state is IssueState.SENT
+    assert len({mail.message["Message-ID"] for mail in relay.caught}) == 7
+    assert all(mail.message["To"] == mail.recipient for mail in relay.caught)
+
+
+def test_every_answer_ends_in_its_own_column(begin: Begin, relay: fakes.Relay) -> None:
+    answers = {address(1): DEAD, address(2): FULL, address(3): BUSY, address(4): OURS}
+    relay.answer_rcpt = answers.get
+    relay.answer_data = lambda to: "" if to == address(5) else None
+    found = begin(8).send()
+
+    assert (found.accepted, found.rejected, found.deferred, found.uncertain) == (3, 3, 1, 1)
+    with db.transaction() as session:
+        ended = select(Subscription.subscriber_id).where(Subscription.state == State.ENDED)
+        assert len(session.scalars(ended).all()) == 1
+        suppressed = addresses.suppressed(session=session, email_keys=everybody(8))
+        assert suppressed == {address(1)}
+
+
+def test_the_deferred_get_their_mail_when_the_relay_has_calmed_down(begin: Begin, relay: fakes.Relay) -> None:
+    relay.answer_rcpt = lambda to: BUSY if to == address(0) else None
+    trip = begin(3)
+    assert trip.send().deferred == 1
+    relay.answer_rcpt = lambda to: None
+    assert trip.send(later=timedelta(minutes=4)).deferred == 1
+
+    found = trip.send(later=timedelta(minutes=2))
+    assert (found.accepted, found.deferred) == (3, 0)
+    assert got(relay) == everybody(3)
+    assert trip.issue().state is IssueState.SENT
+
+
+def test_who_cannot_be_reached_for_48_hours_is_given_up(begin: Begin, relay: fakes.Relay) -> None:
+    relay.answer_rcpt = lambda to: BUSY if to == address(0) else None
+    trip = begin(2)
+    while trip.send().deferred:
+        with db.transaction() as session:
+            trip.now = session.scalars(select(Batch.due_at)).one()
+
+    found = trip.books()
+    assert (found.accepted, found.given_up) == (1, 1)
+    assert timedelta(hours=48) <= trip.now - NOW < timedelta(hours=49)
+    assert trip.issue().state is IssueState.SENT
+
+
+def test_421_charges_nobody_and_the_rest_goes_out_later(begin: Begin, relay: fakes.Relay) -> None:
+    answers = iter([None, "421 4.3.2 too busy"])
+    relay.answer_rcpt = lambda to: next(answers, None)
+    trip = begin(4)
+    found = trip.send()
+    assert (found.accepted, found.waiting) == (1, 3)
+    assert trip.send(later=timedelta(seconds=10)).accepted == 1  # not at once
+
+    assert trip.send(later=timedelta(seconds=10)).accepted == 4
+    assert got(relay) == everybody(4)
+
+
+def test_a_relay_that_is_down_charges_nobody(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(2)
+    url = relay.url
+    with fakes.Relay() as gone:
+        trip.line = smtp.Relay(urls.relay(gone.url))
+    assert trip.send().waiting == 2
+
+    trip.line = smtp.Relay(urls.relay(url))
+    assert trip.send(later=timedelta(seconds=20)).accepted == 2
+
+
+def test_a_line_that_breaks_after_the_dot_is_never_tried_again(begin: Begin, relay: fakes.Relay) -> None:
+    breaks = iter([""])
+    relay.answer_data = lambda to: next(breaks, None)
+    trip = begin(3)
+    assert trip.send().uncertain == 1
+    found = trip.send(later=timedelta(days=1))
+
+    assert (found.accepted, found.uncertain) == (2, 1)
+    assert got(relay) == everybody(3)[1:]
+
+
+def test_a_relay_that_refuses_us_pauses_the_round_and_charges_nobody(begin: Begin, relay: fakes.Relay) -> None:
+    relay.answer_rcpt = lambda to: OURS
+    trip = begin(9)
+    found = trip.send()
+    assert (found.waiting, found.rejected) == (9, 0)
+    issue = trip.issue()
+    assert (issue.state, issue.note) == (IssueState.PAUSED, rounds.RELAY_REFUSES)
+
+    relay.answer_rcpt = lambda to: None
+    trip.act(rounds.resume)
+    assert trip.send().accepted == 9
+    assert trip.issue().note == ""
+
+
+def test_a_sender_that_is_refused_pauses_the_round_at_once(begin: Begin, relay: fakes.Relay) -> None:
+    relay.answer_mail = lambda who: "550 5.7.1 not you"
+    trip = begin(2)
+
+    assert trip.send().waiting == 2
+    assert trip.issue().state is IssueState.PAUSED
+
+
+@dataclass
+class Gate:
+    """Holds the relay's answer to the third mail until it is opened."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    opened: threading.Event = field(default_factory=threading.Event)
+    seen: int = 0
+
+    def answer(self, to: str) -> str | None:
+        self.seen += 1
+        if self.seen == 3:
+            self.reached.set()
+            assert self.opened.wait(20)
+        return None
+
+
+def in_the_middle(trip: Round, during: Callable[[], None]) -> None:
+    """Run `during` while a worker waits for the relay's answer to its third mail."""
+    gate = Gate()
+    trip.server.answer_data = gate.answer
+
+    def work() -> None:
+        with trip.app.app_context():
+            trip.send()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert gate.reached.wait(20)
+    try:
+        during()
+    finally:
+        gate.opened.set()
+        worker.join(20)
+
+
+def recorded() -> int:
+    with db.transaction() as session:
+        return len(session.scalars(select(Delivery.subscriber_id)).all())
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    pulse = threading.Event()
+    for _ in range(400):
+        if holds():
+            return
+        pulse.wait(0.05)
+    raise AssertionError("waited in vain")
+
+
+def wait_for_keeper(trip: Round) -> None:
+    """Until it has written once more: the lease then reaches further than it could before."""
+    trip.now += timedelta(seconds=settings.current().lease_seconds * 2)
+    wait_for(lambda: due_at() > trip.now)
+
+
+def due_at() -> datetime:
+    with db.transaction() as session:
+        return session.scalars(select(Batch.due_at)).one()
+
+
+@pytest.mark.parametrize("word", [rounds.pause, rounds.cancel])
+def test_pause_and_cancel_are_heard_between_two_mails(
+    begin: Begin, relay: fakes.Relay, word: Callable[..., Issue]
+) -> None:
+    trip = begin(10)
+
+    def during() -> None:
+        wait_for(lambda: recorded() == 2)  # outcomes are on record while the relay is silent
+        trip.act(word)
+        wait_for_keeper(trip)
+
+    in_the_middle(trip, during)
+    found = trip.books()
+    assert (found.accepted, found.waiting) == (3, 7)
+    with db.transaction() as session:
+        assert session.scalars(select(Batch.state)).one() is BatchState.WAITING
+    if word is rounds.pause:
+        trip.act(rounds.resume)
+        assert trip.send().accepted == 10
+    else:
+        assert trip.send(later=timedelta(days=1)).accepted == 3
+    assert len(got(relay)) == len(set(got(relay)))
+
+
+def test_a_worker_that_must_stop_finishes_the_mail_in_flight_and_returns_the_rest(
+    begin: Begin, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]]
+) -> None:
+    trip = begin(6)
+    doorbells.clear()
+
+    def during() -> None:
+        trip.halted = True
+
+    in_the_middle(trip, during)
+    assert (trip.books().accepted, trip.books().waiting) == (3, 3)
+    assert [name for name, _ in doorbells] == [jobs.SEND_BATCH]  # for another worker
+
+    trip.halted = False
+    assert trip.send().accepted == 6
+    assert got(relay) == everybody(6)
+
+
+def test_a_worker_whose_batch_went_to_another_records_nothing_more(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(6)
+
+    def during() -> None:
+        wait_for(lambda: recorded() == 2)
+        with db.transaction() as session:  # as another worker does once the lease is over
+            session.execute(update(Batch).values(fence=Batch.fence + 1))
+        wait_for(lambda: not any(thread.name.startswith("keeper-") for thread in threading.enumerate()))
+
+    in_the_middle(trip, during)
+    assert recorded() == 2
+    assert len(relay.caught) == 3
+
+
+def test_a_lease_is_prolonged_while_the_relay_is_silent(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(4)
+    in_the_middle(trip, lambda: wait_for_keeper(trip))
+    assert trip.books().accepted == 4
+
+
+def test_a_mail_that_cannot_be_made_holds_nobody_up(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(3)
+    with db.transaction() as session:  # as no door lets in
+        session.execute(
+            update(Subscriber).where(Subscriber.email == address(1)).values(email="lezer\a1@gemeente.example")
+        )
+    found = trip.send()
+
+    assert (found.accepted, found.rejected) == (2, 1)
+    assert trip.issue().state is IssueState.SENT
+
+
+def test_no_transaction_is_open_while_the_relay_answers(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(2)
+    open_meanwhile: list[bool] = []
+
+    class Line(smtp.Relay):
+        def deliver(self, **mail: object) -> smtp.Reply:
+            open_meanwhile.append(db.db.session().in_transaction())
+            return super().deliver(**mail)  # type: ignore[arg-type]
+
+    trip.line = Line(urls.relay(relay.url))
+    assert trip.send().accepted == 2
+    assert open_meanwhile == [False, False]
+
+
+def test_an_outcome_has_the_relays_code_and_no_address(begin: Begin, relay: fakes.Relay) -> None:
+    relay.answer_rcpt = lambda to: f"550 5.1.1 <{to}> unknown"
+    begin(1).send()
+
+    with db.transaction() as session:
+        delivery = session.scalars(select(Delivery)).one()
+        assert (delivery.outcome, delivery.status) == (Outcome.REJECTED, "550 5.1.1")
