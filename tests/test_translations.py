@@ -112,7 +112,14 @@ def test_two_areas_say_the_same_thing_the_same_way() -> None:
 
 
 def test_no_translation_is_left_of_a_text_that_has_gone() -> None:
-    used = texts()
+    """States and notes are translated by their value: those count as used when the code has them at all."""
+    words = {
+        node.value
+        for module in house.modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    used = texts().keys() | words
     assert [f"{name}: {message.id}" for name, message in entries() if _ids(message)[0] not in used] == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 import click
 from flask.cli import AppGroup
@@ -37,7 +36,10 @@ def import_file(file: Path) -> None:
     """
     beside = file.with_suffix(".refused.csv")
     try:
-        with file.open("rb") as source, beside.open("w", encoding="utf-8", newline="") as refused:
+        with (
+            file.open(encoding=csv_rows.ENCODING, errors=csv_rows.BROKEN_BYTES) as source,
+            beside.open("w", encoding="utf-8", newline="") as refused,
+        ):
             counted = _import(source, refused)
     except OSError as fault:
         raise click.FileError(str(fault.filename or file), fault.strerror) from None
@@ -52,7 +54,7 @@ def import_file(file: Path) -> None:
         click.echo(f"The reasons stand in {beside}.")
 
 
-def _import(source: BinaryIO, refused: TextIO) -> Counter[str]:
+def _import(source: TextIO, refused: TextIO) -> Counter[str]:
     counted: Counter[str] = Counter()
     writer = csv.writer(refused)
     for lines in _chunks(source):
@@ -66,16 +68,15 @@ def _import(source: BinaryIO, refused: TextIO) -> Counter[str]:
     return counted
 
 
-def _chunks(source: BinaryIO) -> Iterator[list[Row | Refusal]]:
+def _chunks(source: TextIO) -> Iterator[list[Row | Refusal]]:
     """Thousands of lines, with a bar on a terminal: in bytes, for nobody has counted the lines."""
     chosen = settings.current()
-    text = io.TextIOWrapper(source, encoding=csv_rows.ENCODING, errors=csv_rows.BROKEN_BYTES)
-    lines = csv_rows.read(text, now=datetime.now(UTC), language=chosen.default_language, smtputf8=chosen.smtputf8)
+    lines = csv_rows.read(source, now=datetime.now(UTC), language=chosen.default_language, smtputf8=chosen.smtputf8)
     size = os.fstat(source.fileno()).st_size
     with click.progressbar(length=size, label="Importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         while chunk := list(islice(lines, CHUNK)):
             yield chunk
-            bar.update(source.tell() - bar.pos)
+            bar.update(source.buffer.tell() - bar.pos)
 
 
 def _plain(reason: str) -> str:
