@@ -108,7 +108,9 @@ class Browser:
         headers = {"Accept-Language": language, "Accept": "text/html"}
         if network:
             headers["X-Forwarded-For"] = network
-        self._client = httpx2.Client(base_url=base_url, headers=headers, follow_redirects=True, timeout=30)
+        self._client = httpx2.Client(
+            base_url=base_url, headers=headers, follow_redirects=True, timeout=30, verify=False
+        )  # plain HTTP: no certificates to load
         self.page = httpx2.Response(204)
         self._parsed = _Page()
 

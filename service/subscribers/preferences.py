@@ -39,8 +39,13 @@ def show(*, session: Session, subscriber_id: int) -> Shown | None:
     return Shown(subscriber=subscriber, themes=offered)
 
 
-def change(*, session: Session, now: datetime, subscriber_id: int, slugs: Collection[str], language: str) -> None:
-    """Make `slugs` the reader's themes. One that is added is new consent and is recorded (requirements 4.12)."""
+def change(
+    *, session: Session, now: datetime, subscriber_id: int, slugs: Collection[str], language: str, shown_in: str = ""
+) -> None:
+    """Make `slugs` the reader's themes. One that is added is new consent and is recorded (requirements 4.12).
+
+    `shown_in`: the language of the page, when `language` is what the reader changed it to.
+    """
     shown = show(session=session, subscriber_id=subscriber_id)
     if shown is None:
         raise errors.NotFound("We have no data about you any more. You can sign up again.")
@@ -63,7 +68,7 @@ def change(*, session: Session, now: datetime, subscriber_id: int, slugs: Collec
                 theme_id=theme.id,
                 event=ConsentEvent.CHANGED,
                 channel=Channel.PREFERENCES,
-                wording=consent.wording(consent.PREFERENCES, language),
+                wording=consent.wording(consent.PREFERENCES, shown_in or language),
             )
         elif has and theme.slug not in slugs:
             unsubscribe.leave(

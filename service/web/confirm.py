@@ -35,7 +35,9 @@ def ask(token: str) -> str | tuple[str, int]:
 def press(token: str) -> str | tuple[str, int]:
     (confirmation_id,) = links.read(links.Purpose.CONFIRM, token)
     with db.transaction() as session:
-        answer = confirmation.confirm(session=session, now=datetime.now(UTC), confirmation_id=confirmation_id)
+        answer = confirmation.confirm(
+            session=session, now=datetime.now(UTC), confirmation_id=confirmation_id, shown_in=view.language()
+        )
     found = _find(token)
     if found is None or answer is confirmation.Answer.EXPIRED:
         return _expired()

@@ -47,7 +47,12 @@ def _change(subscriber_id: int, now: datetime) -> None:
                 subscriber_id=subscriber_id,
                 slugs=set(form.getlist("themes")),
                 language=form.get("language", ""),
+                shown_in=_known(form.get("shown_in", "")),
             )
+
+
+def _known(language: str) -> str:
+    return language if language in i18n.LANGUAGES else ""
 
 
 def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = None) -> flask.Response:

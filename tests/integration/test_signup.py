@@ -226,3 +226,9 @@ def test_a_confirmation_that_commits_after_a_cut_is_not_of_that_audience(session
     confirmed_at = session.scalars(select(Subscription)).one().confirmed_at
     assert confirmed_at is not None
     assert confirmed_at > cut_at
+
+
+def test_the_evidence_names_the_wording_that_was_on_the_screen(session: Session) -> None:
+    sign_up(session, "innovatie")
+    confirmation.confirm(session=session, now=NOW, confirmation_id=asked(session)[0].id, shown_in="en")
+    assert events(session)[-1] == ("confirmed", "mail", "confirm-1.en")
