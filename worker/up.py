@@ -132,7 +132,7 @@ def _seed(*, readers: bool) -> demo.Seeded | None:
 
 
 def _welcome(base_url: str, seeded: demo.Seeded | None, *, caught: bool) -> None:
-    click.echo(f"\nSign-up   {base_url}/\nNewsroom  {base_url}/newsroom")
+    click.echo(f"\nSign-up   {base_url}/\nNewsroom  {base_url}/newsroom/")
     if caught:
         click.echo(f"Mailbox   {base_url}/mailbox")
     if seeded is not None:

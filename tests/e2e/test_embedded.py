@@ -73,7 +73,7 @@ def test_a_new_user_sees_their_first_mail_and_stops_with_ctrl_c(
     assert answer["threads"] == {"worker": True, "beat": True}
     said = process.text()
     assert re.search(r"e-mail    redactie@vinkje\.example\n  password  (\w{4}-){3}\w{4}\n", said)
-    for page in ("/\n", "/newsroom\n", "/mailbox\n"):
+    for page in ("/\n", "/newsroom/\n", "/mailbox\n"):
         assert f"http://localhost:{env['PORT']}{page}" in said
     assert mails_to(data_dir) == {}, "the demo's own readers must not fill the mailbox"
 
