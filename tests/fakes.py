@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
+import socket
+import socketserver
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -159,3 +163,51 @@ class Relay:
 
     def to(self, address: str) -> list[Caught]:
         return [mail for mail in self.caught if mail.recipient == address]
+
+
+class Sink:
+    """A quick relay that only counts, for rounds of thousands: `taken` is how often each recipient had a mail."""
+
+    def __init__(self) -> None:
+        self.taken: Counter[str] = Counter()
+        self._arrived = threading.Condition()
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._serve)  # type: ignore[arg-type]
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Sink:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait(self, count: int, seconds: float) -> None:
+        with self._arrived:
+            enough = self._arrived.wait_for(lambda: self.taken.total() >= count, seconds)
+        assert enough, f"{self.taken.total()} of {count} mails came in {seconds} s"
+
+    def _serve(self, connection: socket.socket, client: object, server: object) -> None:
+        with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(b"220 sink\r\n")
+            recipient = ""
+            for line in lines:
+                verb = line[:4].upper()
+                if verb == b"RCPT":
+                    recipient = line.decode().partition("<")[2].partition(">")[0]
+                if verb == b"DATA":
+                    connection.sendall(b"354 go on\r\n")
+                    while lines.readline() not in (b".\r\n", b""):
+                        pass
+                    with self._arrived:
+                        self.taken[recipient] += 1
+                        self._arrived.notify_all()
+                connection.sendall(b"221 2.0.0 bye\r\n" if verb == b"QUIT" else b"250 2.0.0 OK\r\n")
+                if verb == b"QUIT":
+                    return

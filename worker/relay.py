@@ -116,8 +116,8 @@ class Relay:
 class _Line(smtplib.SMTP):
     """One connection. Its own timeouts, and replies as data."""
 
-    def __init__(self, address: RelayAddress, hello: str, tls: ssl.SSLContext) -> None:
-        self._implicit_tls = tls if address.implicit_tls else None
+    def __init__(self, address: RelayAddress, hello: str) -> None:
+        self._implicit_tls = _tls(address) if address.implicit_tls else None
         self._doubt = False  # a transaction may be half open: RSET before the next MAIL
         super().__init__(address.host, address.port, local_hostname=hello or None, timeout=GREETING)
 
@@ -206,18 +206,14 @@ class _Line(smtplib.SMTP):
 
 def _open(address: RelayAddress, hello: str) -> _Line | Reply:
     """A line that is ready for MAIL, or why there is none."""
-    tls = ssl.create_default_context()
-    if address.starttls == "opportunistic" and not address.implicit_tls:
-        # Without a promise of TLS its certificate proves nothing; it keeps out who only listens.
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     line: _Line | None = None
     phase = Phase.CONNECT
     try:
-        line = _Line(address, hello, tls)
+        line = _Line(address, hello)
         line.ehlo_or_helo_if_needed()
         if not address.implicit_tls and address.starttls != "never":
             if line.has_extn("starttls"):
-                line.starttls(context=tls)
+                line.starttls(context=_tls(address))
                 line.ehlo()
             elif address.starttls == "required":
                 raise smtplib.SMTPNotSupportedError("no STARTTLS")
@@ -237,6 +233,14 @@ def _open(address: RelayAddress, hello: str) -> _Line | Reply:
     if line is not None:
         line.close()
     return reply
+
+
+def _tls(address: RelayAddress) -> ssl.SSLContext:
+    tls = ssl.create_default_context()
+    if address.starttls == "opportunistic" and not address.implicit_tls:
+        # Without a promise of TLS its certificate proves nothing; it keeps out who only listens.
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls
 
 
 def _reply(phase: Phase, code: int, text: bytes | str) -> Reply:

@@ -30,6 +30,7 @@ class Job:
     claimed: Claimed
     readers: Sequence[Reader]
     pieces: dict[str, wire.Pieces]
+    sender: str
     read_at: datetime
 
     def message(self, reader: Reader) -> bytes:
@@ -70,7 +71,8 @@ def _claim(batch_id: int, lease: timedelta, now: datetime) -> Job | None:
         if claimed is None:
             return None
         readers = batches.read(session=session, now=now, claimed=claimed)
-        return Job(claimed, readers, editions.pieces(session=session, issue_id=claimed.issue_id), read_at=now)
+        pieces = editions.pieces(session=session, issue_id=claimed.issue_id)
+        return Job(claimed, readers, pieces, sender=mail.address(), read_at=now)
 
 
 def _transmit(
@@ -106,7 +108,7 @@ def _deliver(job: Job, line: relay.Relay, reader: Reader) -> relay.Reply:
     except Exception:  # one reader whose mail can't be made must not hold up all who come after
         log.exception("mail_not_made", subscriber=reader.subscriber_id)
         return relay.Reply(Phase.DATA, 554, "5.6.0", "not sent: the mail could not be made")
-    return line.deliver(sender=mail.address(), recipient=reader.email, message=message)
+    return line.deliver(sender=job.sender, recipient=reader.email, message=message)
 
 
 def _pause(issue_id: int, now: datetime) -> None:

@@ -162,23 +162,21 @@ def read(*, session: Session, now: datetime, claimed: Claimed) -> list[Reader]:
 def record(
     *, session: Session, now: datetime, claimed: Claimed, results: Sequence[Result], lease: timedelta
 ) -> IssueState:
-    """Write what became of the readers so far, in one insert, and prolong the lease.
+    """Write what became of the readers so far, in one go, and prolong the lease.
 
     Gives the issue's state: anything but "sending" means stop. Raises FenceLost.
     """
     _guard(session, claimed, due_at=now + lease)
     if results:
         row = db.insert(session, Delivery)
-        new = row.excluded
-        fresh = {name: new[name] for name in ("outcome", "at", "retry_at", "status")}
-        session.execute(
-            row.values([_row(claimed, result) for result in results]).on_conflict_do_update(
-                index_elements=["issue_id", "subscriber_id"],
-                set_={**fresh, "attempts": Delivery.attempts + 1},
-                # The last guard: what is final stays.
-                where=Delivery.outcome == Outcome.DEFERRED,
-            )
+        fresh = {name: row.excluded[name] for name in ("outcome", "at", "retry_at", "status")}
+        upsert = row.on_conflict_do_update(
+            index_elements=["issue_id", "subscriber_id"],
+            set_={**fresh, "attempts": Delivery.attempts + 1},
+            # The last guard: what is final stays.
+            where=Delivery.outcome == Outcome.DEFERRED,
         )
+        session.execute(upsert, [_row(claimed, result) for result in results])
     for result in results:
         if result.dead:
             _bury(session, now, result.reader)
