@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from service.issues.models import Issue, IssueState
+from service.issues.models import Issue, IssueState, Placement
 from service.subscribers.models import State, Subscription
 
 UNDER_WAY = (IssueState.APPROVED, IssueState.SENDING, IssueState.PAUSED)
@@ -35,6 +35,12 @@ def ended(*, session: Session, start: int = 0, limit: int = 50) -> Sequence[Issu
     """The last hour first."""
     query = _with_theme().where(Issue.state.in_(ENDED))
     return session.scalars(query.order_by(Issue.send_at.desc(), Issue.id.desc()).offset(start).limit(limit)).all()
+
+
+def issue_of(*, session: Session, item_id: int) -> Issue | None:
+    """The issue an item is placed in."""
+    query = _with_theme().join(Placement, Placement.issue_id == Issue.id).where(Placement.item_id == item_id)
+    return session.scalar(query)
 
 
 def readers(*, session: Session, theme_id: int) -> int:

@@ -84,6 +84,20 @@ def withdraw(*, session: Session, now: datetime, item_id: int) -> Item:
     return item
 
 
+def problems(
+    *, session: Session, theme_id: int, title: str, body: str, url: str, language: str
+) -> list[errors.Refused]:
+    """All that is wrong with a form at once; `write` and `change` stop at the first."""
+    found: list[errors.Refused] = []
+    for check, value in ((_title, title), (_body, body), (_url, url), (_language, language)):
+        try:
+            check(value)
+        except errors.Refused as refused:
+            found.append(refused)
+    theme = session.get(Theme, theme_id)
+    return found if theme is not None else [*found, errors.Refused("theme", "Choose one of the themes.")]
+
+
 def find(*, session: Session, item_id: int) -> Item:
     item = session.get(Item, item_id)
     if item is None:
@@ -106,7 +120,7 @@ def some(
 def waiting(*, session: Session) -> dict[int, int]:
     """How many published items wait for an issue, by theme id."""
     query = select(Item.theme_id, func.count()).where(Item.state == ItemState.PUBLISHED).group_by(Item.theme_id)
-    return {theme_id: count for theme_id, count in session.execute(query)}
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _movable(session: Session, item_id: int) -> Item:
@@ -122,9 +136,7 @@ def _fill(session: Session, item: Item, theme_id: int, title: str, body: str, ur
     item.title = _title(title)
     item.body = _body(body)
     item.url = _url(url)
-    if language not in i18n.LANGUAGES:
-        raise errors.Refused("language", "Choose Dutch or English.")
-    item.language = language
+    item.language = _language(language)
     theme = session.get(Theme, theme_id)
     if theme is None or (theme.retired_at is not None and theme.id != item.theme_id):
         raise errors.Refused("theme", "Choose one of the themes.")
@@ -179,3 +191,9 @@ def _url(text: str) -> str:
     if not known:
         raise wrong
     return url
+
+
+def _language(language: str) -> str:
+    if language not in i18n.LANGUAGES:
+        raise errors.Refused("language", "Choose Dutch or English.")
+    return language

@@ -1,57 +1,27 @@
-"""Pages to plan issues, put them together, look at them as readers will, approve them and watch them go."""
+"""Pages to put an issue together, look at it as readers will, approve it and watch it go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
 
 import flask
-from babel import dates
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from service import db, errors, i18n, themes
+from service import db, errors, i18n
 from service.delivery import books, rounds
 from service.i18n import N_
 from service.issues import approval, assembly, editions, models, overview, previews, rota, test_sends
 from service.issues.models import IssueState
 from service.newsroom import items
+from service.newsroom.models import ItemState
 from service.web import headers, session, view
 
-WEEKS = 27  # offered for planning: half a year
-PAGE = 50
 EARLY = (IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED)
 # The mail in the frame: its links open beside it, because pages refuse to be framed.
 BESIDE = '<base target="_blank">'
 
 blueprint = flask.Blueprint("issues", __name__, url_prefix=session.ROOM + "/issues")
-
-
-@blueprint.get("")
-def listing() -> str:
-    args = flask.request.args
-    return _listing({"theme": args.get("theme", ""), "week": args.get("week", "")}, [])
-
-
-@blueprint.post("")
-def plan() -> ResponseReturnValue:
-    form = flask.request.form
-    try:
-        with db.transaction() as work:
-            theme = next((t for t in themes.open_themes(session=work) if t.slug == form.get("theme")), None)
-            typed = form.get("send_at", "").strip()
-            issue_id = rota.plan(
-                session=work,
-                now=session.now(),
-                theme_id=theme.id if theme else 0,
-                week=form.get("week", ""),
-                send_at=rota.parse_local(typed) if typed else None,
-            ).id
-    except errors.Refused as refused:
-        return _listing(form, [(refused.field, session.say(refused))]), 422
-    except errors.Conflict as conflict:
-        return _listing(form, [("week", session.say(conflict))]), 409
-    return _done(issue_id, N_("The issue is planned."))
 
 
 @blueprint.get("/<int:issue_id>")
@@ -214,6 +184,9 @@ def _page(
         seen=editions.fingerprint(session=reading, issue=issue) if issue.state is IssueState.ASSEMBLED else "",
         books=books.of(session=reading, issue_id=issue_id),
         readers=overview.readers(session=reading, theme_id=issue.theme_id),
+        ready=items.some(
+            session=reading, theme_id=issue.theme_id, state=ItemState.PUBLISHED, limit=assembly.MOST_ITEMS
+        ),
         more=items.waiting(session=reading).get(issue.theme_id, 0),
         edition=_edition(),
         shown="txt" if flask.request.args.get("kind") == "txt" else "html",
@@ -231,39 +204,3 @@ def _page(
 def _edition() -> str:
     wanted = flask.request.args.get("edition", "")
     return wanted if wanted in i18n.LANGUAGES else session.editor().language
-
-
-def _listing(typed: dict[str, str], problems: list[tuple[str, str]]) -> str:
-    reading = db.reading()
-    page = max(1, min(flask.request.args.get("page", 1, type=int), 10_000))
-    ended = overview.ended(session=reading, start=(page - 1) * PAGE, limit=PAGE + 1)
-    return flask.render_template(
-        "newsroom/issues.html",
-        coming=overview.coming(session=reading),
-        ended=ended[:PAGE],
-        more=len(ended) > PAGE,
-        page=page,
-        themes=[(theme.slug, theme.name(view.language())) for theme in themes.open_themes(session=reading)],
-        weeks=_weeks(typed.get("week", "")),
-        typed=typed,
-        errors=problems,
-    )
-
-
-def _weeks(typed: str) -> list[tuple[str, str]]:
-    """(value, words) of the weeks to choose from; another one that was typed is kept."""
-    monday = rota.monday(rota.week_of(session.now()))
-    mondays = [monday + timedelta(days=7 * number) for number in range(WEEKS)]
-    offered = [(f"{day.isocalendar().year}-W{day.isocalendar().week:02d}", _week_in_words(day)) for day in mondays]
-    known = any(week == typed for week, _ in offered)
-    return offered if known or not typed else [(typed, typed), *offered]
-
-
-def _week_in_words(monday: date) -> str:
-    first, last = monday, monday + timedelta(days=6)
-    return view.translate(
-        "Week %(week)s: %(first)s to %(last)s",
-        week=monday.isocalendar().week,
-        first=dates.format_date(first, "d MMMM", locale=view.language()),
-        last=dates.format_date(last, "d MMMM y", locale=view.language()),
-    )

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from service import db, errors, themes
 from service.i18n import N_
+from service.issues import overview
 from service.newsroom import items, markup
 from service.newsroom.models import Item, ItemState
 from service.web import session, view
@@ -166,7 +167,8 @@ def _form(
     """`item` is what is stored now, `typed` what stands in the fields."""
     problems: list[tuple[str, str]] = []
     if isinstance(fault, errors.Refused):
-        problems = [(FIELDS.get(fault.field, fault.field), session.say(fault))]
+        every = items.problems(session=db.reading(), **_values(typed)) or [fault]
+        problems = [(FIELDS.get(one.field, one.field), session.say(one)) for one in every]
     elif fault is not None:
         problems = [("", session.say(fault))]
     html = None
@@ -185,6 +187,7 @@ def _form(
     return flask.render_template(
         "newsroom/item.html",
         item=item,
+        issue=overview.issue_of(session=db.reading(), item_id=item.id) if item else None,
         typed=typed,
         # After a clash the editor sees both texts, so the next save is on top of the newest one.
         version=typed.get("version") if not clash and typed.get("version") else item and item.version,

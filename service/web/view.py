@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import flask
+from babel import numbers
 from werkzeug.exceptions import HTTPException
 
 from service import i18n, settings
@@ -24,7 +25,7 @@ STATIC = Path(__file__).parent / "static"
 def add(app: flask.Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        _=translate, ngettext=_plural, long_date=_long_date, day_and_hour=_day_and_hour, asset=_asset
+        _=translate, ngettext=_plural, long_date=_long_date, day_and_hour=_day_and_hour, asset=_asset, number=_number
     )
     app.context_processor(_variables)
 
@@ -69,6 +70,10 @@ def _long_date(moment: datetime) -> str:
 
 def _day_and_hour(moment: datetime) -> str:
     return i18n.day_and_hour(language(), moment)
+
+
+def _number(count: int) -> str:
+    return numbers.format_decimal(count, locale=language())
 
 
 def _asset(filename: str) -> str:
