@@ -9,6 +9,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -166,9 +167,12 @@ class Relay:
 
 
 class Sink:
-    """A quick relay that only counts, for rounds of thousands: `taken` is how often each recipient had a mail."""
+    """A quick relay that only counts, for rounds of thousands: `taken` is how often each recipient had a mail.
+    `pause` is how many seconds it thinks over each.
+    """
 
     def __init__(self) -> None:
+        self.pause = 0.0
         self.taken: Counter[str] = Counter()
         self._arrived = threading.Condition()
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._serve)  # type: ignore[arg-type]
@@ -205,6 +209,7 @@ class Sink:
                     connection.sendall(b"354 go on\r\n")
                     while lines.readline() not in (b".\r\n", b""):
                         pass
+                    time.sleep(self.pause)
                     with self._arrived:
                         self.taken[recipient] += 1
                         self._arrived.notify_all()

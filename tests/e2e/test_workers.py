@@ -1,8 +1,9 @@
-"""Two workers, one killed with -9 in the middle of a round: nobody is missed, and who has it twice is counted."""
+"""Workers as real processes: killed in the middle of a round, asked to stop, started before their database."""
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy import insert, select
 from service import app as service_app
 from service import db, settings
 from service.delivery import books
-from service.delivery.models import Batch
+from service.delivery.models import Batch, BatchState
 from service.issues.models import IssueState, find
 from service.subscribers.models import State, Subscriber, Subscription
 from tests import fakes, make, processes
@@ -79,14 +80,14 @@ def round_of(readers: int) -> int:
 
 
 @contextlib.contextmanager
-def running(env: dict[str, str], folder: Path) -> Iterator[dict[str, processes.Process]]:
+def running(env: dict[str, str], folder: Path, *names: str) -> Iterator[dict[str, processes.Process]]:
     commands = {
         "first": (*CELERY, "worker", "-Q", "newsletter", "-c", "1", "-n", "first@%h"),
         "second": (*CELERY, "worker", "-Q", "newsletter", "-c", "1", "-n", "second@%h"),
         "clock": (*CELERY, "worker", "-Q", "confirmation,clock", "-c", "1", "-n", "clock@%h"),
         "beat": (*CELERY, "beat"),
     }
-    started = {name: processes.Process(command, env, folder / f"{name}.log") for name, command in commands.items()}
+    started = {name: processes.Process(commands[name], env, folder / f"{name}.log") for name in names}
     try:
         yield started
     finally:
@@ -99,11 +100,46 @@ def state(issue_id: int) -> IssueState:
         return find(session=session, issue_id=issue_id).state
 
 
+def test_a_worker_that_is_asked_to_stop_finishes_its_mail_and_returns_the_rest(
+    house: flask.Flask, env: dict[str, str], sink: fakes.Sink, tmp_path: Path
+) -> None:
+    sink.pause = 0.01
+    issue_id = round_of(400)
+    with running({**env, "BATCH_SIZE": "400"}, tmp_path, "first", "clock", "beat") as started:
+        sink.wait(50, 60)
+        assert started["first"].stop(seconds=10) == 0
+
+    with db.transaction() as session:
+        found = books.of(session=session, issue_id=issue_id)
+        batch = session.scalars(select(Batch)).one()
+    assert found.accepted == sink.taken.total() < 400
+    assert (found.waiting, found.balance) == (400 - found.accepted, True)
+    assert batch.state is BatchState.WAITING
+
+
+def test_a_worker_that_starts_before_its_database_waits_for_it_and_says_so(
+    postgres: Callable[[str], str], env: dict[str, str], tmp_path: Path
+) -> None:
+    late = {**env, "DATABASE_URL": env["DATABASE_URL"].replace("/killed_worker?", "/late?")}
+    worker = processes.Process((*CELERY, "worker", "-c", "1", "-n", "early@%h"), late, tmp_path / "early.log")
+    try:
+        processes.wait_until(lambda: "no answer" in worker.text(), 30, "it doesn't say that it waits")
+        postgres("late")
+        processes.wait_until(lambda: "vinkje db upgrade" in worker.text(), 30, "it doesn't say what to do")
+        processes.vinkje("db", "upgrade", env=late)
+        processes.wait_until(lambda: "ready" in worker.text(), 30, "it doesn't start")
+        answered = processes.run(*CELERY, "inspect", "ping", "-d", f"early@{socket.gethostname()}", env=late)
+        assert answered.returncode == 0, answered.stdout + answered.stderr
+        assert worker.stop() == 0
+    finally:
+        worker.kill()
+
+
 def test_a_worker_killed_in_mid_round_costs_nobody_their_mail(
     house: flask.Flask, env: dict[str, str], sink: fakes.Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     issue_id = round_of(READERS)
-    with running(env, tmp_path) as started:
+    with running(env, tmp_path, "first", "second", "clock", "beat") as started:
         sink.wait(KILL_AT, 60)
         started["first"].kill()
         processes.wait_until(lambda: state(issue_id) is IssueState.SENT, 60, started["second"].text()[-2000:])
