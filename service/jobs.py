@@ -43,7 +43,7 @@ def broker() -> Celery:
 
 
 def _connect(chosen: settings.Settings) -> Celery:
-    app = Celery("vinkje", broker=chosen.redis_url or "memory://", set_as_current=True)
+    app = Celery("vinkje", broker=chosen.redis_url or "memory://localhost/", set_as_current=True)
     app.set_default()  # without it worker threads use another app: decision 0004
     options: dict[str, object] = (
         {"polling_interval": 0.05}

@@ -26,8 +26,8 @@ from service import cli, db, demo, i18n, settings
 from worker import embedded, health, mailbox
 
 WEB_THREADS = 8
-# Celery tells each tick; kombu warns that memory:// has no host, and the worker that it was told to stop: by us.
-CHATTY = {"celery": logging.WARNING, "celery.worker.control": logging.ERROR, "kombu.connection": logging.ERROR}
+# Celery tells each tick, and warns that the worker was told to stop: by us.
+CHATTY = {"celery": logging.WARNING, "celery.worker.control": logging.ERROR}
 
 
 def main() -> None:
