@@ -115,13 +115,13 @@ def _settle(session: Session, model: type[outbox.Outgoing], row_id: int, verdict
 
 
 def _line(stream: str) -> relay.Relay:
-    if not hasattr(_mine, stream):
-        chosen = settings.current()
-        line = relay.Relay(chosen.relay, hello=chosen.mail_domain)
-        setattr(_mine, stream, line)
-        _lines.add(line)
-    found: relay.Relay = getattr(_mine, stream)
-    return found
+    chosen = settings.current()
+    mine: dict[tuple[str, str], relay.Relay] = _mine.__dict__.setdefault("lines", {})
+    key = (stream, chosen.smtp_url)
+    if key not in mine:
+        mine[key] = relay.Relay(chosen.relay, hello=chosen.mail_domain)
+        _lines.add(mine[key])
+    return mine[key]
 
 
 def _now() -> datetime:
