@@ -1,6 +1,6 @@
 """Readers who gave consent elsewhere, taken in with their evidence. Safe to run twice.
 
-In bulk, unlike `confirmation.activate`: a hundred thousand rows go in within a minute. The rules are the
+In bulk, unlike `confirmation.activate`: a hundred thousand rows take about a minute. The rules are the
 same, and one more: who left, bounced or complained is not brought back by a file (requirements 4.14).
 """
 
