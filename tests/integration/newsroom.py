@@ -38,7 +38,9 @@ def editor(role: Role = Role.CHIEF, email: str = "", name: str = "Carla Visser",
 class Desk:
     """A browser in the newsroom. `role` None: nobody has signed in yet."""
 
-    def __init__(self, app: flask.Flask, role: Role | None = Role.CHIEF, *, email: str = "", language: str = "nl") -> None:
+    def __init__(
+        self, app: flask.Flask, role: Role | None = Role.CHIEF, *, email: str = "", language: str = "nl"
+    ) -> None:
         self.client = Visitor(app, app.response_class, use_cookies=True)
         if role is not None:
             editor(role, email, language=language)
@@ -57,7 +59,9 @@ class Desk:
         assert page.status_code == 200, page.text
         return unescape(page.text)
 
-    def post(self, address: str, form: dict[str, str] | None = None, *, seen: str = "/newsroom/account") -> TestResponse:
+    def post(
+        self, address: str, form: dict[str, str] | None = None, *, seen: str = "/newsroom/account"
+    ) -> TestResponse:
         """Send a form with the CSRF token that page `seen` holds."""
         found = TOKEN.search(self.get(seen).text)
         return self.open("POST", address, data={"csrf_token": found[1] if found else "", **(form or {})})

@@ -31,15 +31,18 @@ def _change(session: Session, item: Item, version: int, **values: Any) -> Item:
 
 def test_an_item_goes_from_draft_to_published_to_withdrawn_and_back(session: Session) -> None:
     item = _write(session)
-    assert item.state is ItemState.DRAFT
-    items.publish(session=session, now=NOW, item_id=item.id)
-    items.publish(session=session, now=NOW, item_id=item.id)
-    assert (item.state, item.published_at) == (ItemState.PUBLISHED, NOW)
-    items.withdraw(session=session, now=NOW, item_id=item.id)
-    items.withdraw(session=session, now=NOW, item_id=item.id)
-    assert item.state is ItemState.WITHDRAWN
-    items.publish(session=session, now=NOW, item_id=item.id)
-    assert item.state is ItemState.PUBLISHED
+    states = [item.state]
+    for move in (items.publish, items.publish, items.withdraw, items.withdraw, items.publish):
+        states.append(move(session=session, now=NOW, item_id=item.id).state)
+    assert [str(state) for state in states] == [
+        "draft",
+        "published",
+        "published",
+        "withdrawn",
+        "withdrawn",
+        "published",
+    ]
+    assert item.published_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,15 @@ def test_an_item_that_is_not_there(session: Session) -> None:
             move(session=session, now=NOW, item_id=4711)
     with pytest.raises(errors.NotFound):
         items.find(session=session, item_id=4711)
+
+
+def test_all_that_is_wrong_with_a_form_is_found_at_once(session: Session) -> None:
+    found = items.problems(session=session, theme_id=0, title="", body="", url="x", language="de")
+    assert [refused.field for refused in found] == ["title", "body", "url", "language", "theme"]
+
+
+def test_the_items_that_wait_are_counted_by_theme(session: Session) -> None:
+    first = make.item(session)
+    make.item(session, title="Nog een")
+    make.item(session, "democratie", state=ItemState.PLACED)
+    assert items.waiting(session=session) == {first.theme_id: 2}
