@@ -68,9 +68,10 @@ def connect(app: flask.Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = chosen.database_url
     if chosen.database_url.startswith("sqlite"):
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": {"timeout": 15}}
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True, "connect_args": {"timeout": 15}}
     else:
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+            "hide_parameters": True,  # a failed statement is logged: no addresses in it
             "pool_pre_ping": True,
             "connect_args": {"connect_timeout": 5, "application_name": "vinkje"},
         }

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from service import errors, links
 from service.subscribers.models import Suppression, SuppressionReason
 
+PURPOSE = "suppression"
 LONGEST = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
 LONGEST_LOCAL_PART = 64  # RFC 5321 §4.5.3.1.1
 
@@ -56,24 +57,24 @@ def parse(text: str, *, smtputf8: bool = False) -> Address:
 
 def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
     """The first reason stays, unless the new one is the owner's own "never again"."""
-    hashed = _hash(email_key)
-    known = session.get(Suppression, hashed)
+    known = _known(session=session, email_key=email_key)
     if known is None:
-        session.merge(Suppression(address_hash=hashed, reason=reason, at=now))
+        newest = links.keyed_hash(PURPOSE, email_key)
+        session.merge(Suppression(address_hash=newest, reason=reason, at=now))
     elif reason is SuppressionReason.BLOCKED:
         known.reason, known.at = reason, now
 
 
 def suppressed(*, session: Session, email_keys: Collection[str]) -> set[str]:
     """Those of `email_keys` that we may not mail."""
-    by_hash = {_hash(key): key for key in email_keys}
+    by_hash = {hashed: key for key in email_keys for hashed in links.keyed_hashes(PURPOSE, key)}
     found = session.scalars(select(Suppression.address_hash).where(Suppression.address_hash.in_(by_hash)))
     return {by_hash[hashed] for hashed in found}
 
 
 def blocked(*, session: Session, email_key: str) -> bool:
     """The owner said "never mail me again": then not even a confirmation goes out."""
-    known = session.get(Suppression, _hash(email_key))
+    known = _known(session=session, email_key=email_key)
     return known is not None and known.reason is SuppressionReason.BLOCKED
 
 
@@ -81,10 +82,13 @@ def lift(*, session: Session, email_key: str) -> None:
     """A fresh double opt-in undoes a bounce or complaint, and only that does (requirements 4.14)."""
     session.execute(
         delete(Suppression).where(
-            Suppression.address_hash == _hash(email_key), Suppression.reason != SuppressionReason.BLOCKED
+            Suppression.address_hash.in_(links.keyed_hashes(PURPOSE, email_key)),
+            Suppression.reason != SuppressionReason.BLOCKED,
         )
     )
 
 
-def _hash(email_key: str) -> str:
-    return links.keyed_hash("suppression", email_key)
+def _known(*, session: Session, email_key: str) -> Suppression | None:
+    """Also one that was hashed under an older key: a new SECRET_KEY must not set anybody free."""
+    hashes = links.keyed_hashes(PURPOSE, email_key)
+    return session.scalars(select(Suppression).where(Suppression.address_hash.in_(hashes))).first()

@@ -89,7 +89,7 @@ def activate(
     source: str = "",
     given_at: datetime | None = None,
 ) -> bool:
-    """The only way into an active subscription, with its evidence. False when nothing changed.
+    """Into an active subscription, with its evidence. False when nothing changed. (The import does it in bulk.)
 
     `pending_only`: a subscription that ended since it was asked for stays ended.
     `given_at`: when consent was given, if that was before now (import).

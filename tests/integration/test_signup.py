@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import errors, jobs, themes
+from service import errors, jobs, settings, themes
 from service.subscribers import addresses, confirmation, preferences, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
@@ -232,3 +232,16 @@ def test_the_evidence_names_the_wording_that_was_on_the_screen(session: Session)
     sign_up(session, "innovatie")
     confirmation.confirm(session=session, now=NOW, confirmation_id=asked(session)[0].id, shown_in="en")
     assert events(session)[-1] == ("confirmed", "mail", "confirm-1.en")
+
+
+def test_a_new_secret_key_sets_no_suppressed_address_free(session: Session) -> None:
+    old = settings.current()
+    addresses.suppress(session=session, now=NOW, email_key="piet@gemeente.example", reason=SuppressionReason.COMPLAINT)
+    changed = {"secret_key": "another key for tests, of 32 characters", "secret_keys_previous": (old.secret_key,)}
+    settings.use(old.model_copy(update=changed))
+    try:
+        assert addresses.suppressed(session=session, email_keys=["piet@gemeente.example"])
+        addresses.lift(session=session, email_key="piet@gemeente.example")
+        assert not addresses.suppressed(session=session, email_keys=["piet@gemeente.example"])
+    finally:
+        settings.use(old)
