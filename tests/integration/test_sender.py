@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import flask
+import psycopg
 import pytest
 from sqlalchemy import select, update
 
@@ -327,6 +328,26 @@ def test_a_lease_is_prolonged_while_the_relay_is_silent(begin: Begin, relay: fak
     trip = begin(4)
     in_the_middle(trip, lambda: wait_for_keeper(trip))
     assert trip.books().accepted == 4
+
+
+@pytest.mark.parametrize("app", ["postgresql"], indirect=True)
+def test_outcomes_wait_for_a_database_that_is_away(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(6)
+    url = str(trip.app.config["SQLALCHEMY_DATABASE_URI"]).replace("+psycopg", "").replace("/house?", "/postgres?")
+
+    with psycopg.connect(url, autocommit=True) as admin:
+
+        def come_back() -> None:
+            admin.execute("ALTER DATABASE house ALLOW_CONNECTIONS true")
+
+        def during() -> None:
+            admin.execute("ALTER DATABASE house ALLOW_CONNECTIONS false")
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'house'")
+            threading.Timer(1.5, come_back).start()
+
+        in_the_middle(trip, during)
+    assert trip.send(later=timedelta(days=1)).accepted == 6
+    assert got(relay) == everybody(6)
 
 
 def test_a_mail_that_cannot_be_made_holds_nobody_up(begin: Begin, relay: fakes.Relay) -> None:
