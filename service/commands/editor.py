@@ -27,10 +27,15 @@ def add(email: str, name: str, role: str, language: str) -> None:
     """
     password = settings.current().vinkje_password or _ask()
     with db.transaction() as session:
-        editor = editors.add(
-            session=session, now=datetime.now(UTC), email=email, name=name, role=Role(role), password=password
+        editors.add(
+            session=session,
+            now=datetime.now(UTC),
+            email=email,
+            name=name,
+            role=Role(role),
+            password=password,
+            language=language,
         )
-        editor.language = language
     click.echo(f"Added {name} as {role}.")
 
 
