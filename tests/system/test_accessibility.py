@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from service import links
-from tests.system import looks
+from tests.system import looks, newsroom
 from tests.system.conftest import WIDTHS, Site
 
 pytestmark = pytest.mark.system
@@ -89,6 +89,7 @@ PAGES: dict[str, Callable[[Page, Site], None]] = {
     "privacy": _plain("/privacy"),
     "not found": _plain("/nowhere"),
     "broken link": _plain("/confirm/x"),
+    **newsroom.PAGES,
 }
 
 
