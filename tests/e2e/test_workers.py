@@ -100,6 +100,11 @@ def state(issue_id: int) -> IssueState:
         return find(session=session, issue_id=issue_id).state
 
 
+def held() -> int:
+    with db.transaction() as session:
+        return len(session.scalars(select(Batch.id).where(Batch.state == BatchState.SENDING)).all())
+
+
 def test_a_worker_that_is_asked_to_stop_finishes_its_mail_and_returns_the_rest(
     house: flask.Flask, env: dict[str, str], sink: fakes.Sink, tmp_path: Path
 ) -> None:
@@ -141,6 +146,7 @@ def test_a_worker_killed_in_mid_round_costs_nobody_their_mail(
     issue_id = round_of(READERS)
     with running(env, tmp_path, "first", "second", "clock", "beat") as started:
         sink.wait(KILL_AT, 60)
+        processes.wait_until(lambda: held() == 2, 30, "the two never worked at the same time")
         started["first"].kill()
         processes.wait_until(lambda: state(issue_id) is IssueState.SENT, 60, started["second"].text()[-2000:])
 
@@ -157,4 +163,4 @@ def test_a_worker_killed_in_mid_round_costs_nobody_their_mail(
     assert all(any(batch.first_id <= one <= batch.last_id for batch in fenced) for one in readers)
     assert len(twice) <= BATCH
     with capsys.disabled():
-        print(f"\nkilled at {KILL_AT} of {READERS}: 0 missed, {len(twice)} twice", end=" ")  # noqa: T201
+        print(f"\nkilled after {KILL_AT} of {READERS}: 0 missed, {len(twice)} twice", end=" ")  # noqa: T201
