@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, jobs
@@ -117,11 +118,8 @@ def every(*, session: Session) -> Sequence[Editor]:
 def _new(
     session: Session, now: datetime, email: str, name: str, role: Role, language: str, state: EditorState
 ) -> Editor:
-    address = _address(email)
-    if session.scalar(select(Editor.id).where(Editor.email == address)):
-        raise errors.Refused("email", "There is an editor with this address already.")
     editor = Editor(
-        email=address,
+        email=_address(email),
         name=_name(name),
         role=role,
         language=_language(language),
@@ -130,7 +128,11 @@ def _new(
         password_version=0,
         created_at=now,
     )
-    session.add(editor)
+    try:
+        with session.begin_nested():
+            session.add(editor)
+    except IntegrityError:  # two admins invite the same person at once
+        raise errors.Refused("email", "There is an editor with this address already.") from None
     return editor
 
 

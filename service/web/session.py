@@ -87,10 +87,8 @@ def add(app: flask.Flask) -> None:
 
 def guard() -> ResponseReturnValue | None:
     request = flask.request
-    if request.path != ROOM and not request.path.startswith(ROOM + "/"):
+    if request.endpoint is None or not str(request.url_rule).startswith(ROOM + "/"):
         return None
-    if request.endpoint is None:
-        return None  # no such page: Flask says so next
     if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise errors.NotAllowed("This form was sent from another site.")
     if request.endpoint in OPEN:
