@@ -16,6 +16,7 @@ from service.db import UtcDateTime
 LEASE = timedelta(minutes=5)
 # Growing pauses after a 4xx; after the last one the mail is given up.
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 480))
+MOST_CLAIMS = 10
 
 
 class Outgoing:
@@ -29,13 +30,19 @@ class Outgoing:
 
 
 def claim(*, session: Session, model: type[Outgoing], row_id: int, now: datetime) -> bool:
-    """Take the row for LEASE. False when another has it, or it has gone out, or isn't due yet."""
-    taken = session.execute(
+    """Take the row for LEASE. False when another has it, or it has gone out, or isn't due yet,
+    or was taken MOST_CLAIMS times: a mail that kills its worker each time is given up.
+    """
+    attempts = session.scalar(
         update(model)
         .where(model.id == row_id, model.due_at <= now)
         .values(due_at=now + LEASE, attempts=model.attempts + 1)
+        .returning(model.attempts)
     )
-    return taken.rowcount == 1  # type: ignore[attr-defined,no-any-return]  # a DML result has it
+    if attempts is not None and attempts > MOST_CLAIMS:
+        refused(session=session, model=model, row_id=row_id, now=now)
+        return False
+    return attempts is not None
 
 
 def due(*, session: Session, model: type[Outgoing], now: datetime, limit: int = 500) -> list[int]:

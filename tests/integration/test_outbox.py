@@ -57,6 +57,14 @@ def test_a_row_of_a_worker_that_died_is_offered_again(session: Session) -> None:
     assert fresh(session, row_id).attempts == 2
 
 
+def test_a_mail_that_kills_its_worker_each_time_is_given_up(session: Session) -> None:
+    row_id = waiting(session)
+    taken = [claim(session, row_id, NOW + number * outbox.LEASE) for number in range(outbox.MOST_CLAIMS + 1)]
+    assert taken == [True] * outbox.MOST_CLAIMS + [False]
+    assert fresh(session, row_id).failed_at is not None
+    assert due(session, NOW + timedelta(days=2)) == []
+
+
 def test_what_is_not_due_or_gone_is_not_claimed(session: Session) -> None:
     row_id = waiting(session, NOW + MINUTE)
     assert not claim(session, row_id)
