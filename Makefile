@@ -29,7 +29,7 @@ run: $(VENV)/run.stamp ## Start Vinkje on http://localhost:8000 (another port: m
 	@$(BIN)/vinkje up
 
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL and a Redis-protocol server come in as wheels
-	$(BIN)/python -m pytest -n 2 --ignore=tests/system $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/system $(ARGS)
 
 test-system: $(VENV)/dev.stamp ## Run the tests in a browser; installs Debian packages when root
 	@set -e; missing=; \
