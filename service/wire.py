@@ -1,7 +1,7 @@
 """Messages as bytes for the wire: CRLF, seven bits, lines of 76 at most. No dot-stuffing: that is the relay's.
 
 An edition is cut once at its personal spots and encoded; a reader's message is then a join of
-byte strings (decision 0013). What comes out is, byte for byte, what the standard
+byte strings (decision 0010). What comes out is, byte for byte, what the standard
 library writes for that reader (tests/unit/test_wire.py).
 """
 
@@ -110,7 +110,9 @@ class Pieces:
         The links are for both the body and List-Unsubscribe."""
         head = "".join(f"{name}: {value}\r\n" for name, value in personal(to, message_id, unsubscribe).items())
         return head.encode() + b"".join(
-            chunk if isinstance(chunk, bytes) else _encode(_filled(chunk, unsubscribe, preferences))
+            chunk
+            if isinstance(chunk, bytes)
+            else _encode(fill(chunk, unsubscribe=unsubscribe, preferences=preferences))
             for chunk in self.chunks
         )
 
@@ -124,7 +126,7 @@ def personal(to: str, message_id: str, unsubscribe: str) -> dict[str, str]:
 
 def fill(content: str, *, unsubscribe: str, preferences: str) -> str:
     """A reader's text or HTML, before it is encoded."""
-    return _filled(content, unsubscribe, preferences)
+    return content.replace(UNSUBSCRIBE, unsubscribe).replace(PREFERENCES, preferences)
 
 
 def without_marks(content: str) -> str:
@@ -143,9 +145,11 @@ def cut(subject: str, html: str, text: str, *, headers: Mapping[str, str]) -> Pi
 @lru_cache(maxsize=8)  # a round asks for the same few editions with every batch
 def _cut(subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...]) -> Pieces:
     frame = write({"Subject": phrase(subject), **dict(headers)}, text=TEXT_SPOT, html=HTML_SPOT)
-    before, _, rest = frame.partition(TEXT_SPOT.encode())
+    # The spots are looked for below the headers only: there the frame holds no word of anybody's.
+    head, blank, body = frame.partition(b"\r\n\r\n")
+    before, _, rest = body.partition(TEXT_SPOT.encode())
     between, _, after = rest.partition(HTML_SPOT.encode())
-    chunks: list[bytes | str] = [before, *_lines(text), between, *_lines(html), after]
+    chunks: list[bytes | str] = [head, blank, before, *_lines(text), between, *_lines(html), after]
     return Pieces(tuple(_joined(chunks)))
 
 
@@ -167,10 +171,6 @@ def _joined(chunks: list[bytes | str]) -> list[bytes | str]:
         else:
             joined.append(chunk)
     return joined
-
-
-def _filled(content: str, unsubscribe: str, preferences: str) -> str:
-    return content.replace(UNSUBSCRIBE, unsubscribe).replace(PREFERENCES, preferences)
 
 
 def _encode(line: str) -> bytes:

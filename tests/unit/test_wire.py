@@ -25,32 +25,64 @@ HEADERS = {
 LONG = ["x" * 74, "x" * 75, "x" * 76, "x" * 77, "ë" * 40]
 ENDS = ["\n", "\r\n", "\r", "\n.\n", " \n", "\t\n", "\x0b", "\x0c", "\x85", "\u2028"]
 ODD = ["..", " ", "\t", "ë", "👩\u200d👧", "=", "=_vinkje", "--=_vinkje", "From ", "\x00"]
+# What the encoder itself puts where the bodies come. Nothing that an editor types may be taken for it.
+SPOTS = [wire.TEXT_SPOT, wire.HTML_SPOT, f"{wire.TEXT_SPOT}\n{wire.HTML_SPOT}"]
 letters = st.characters(codec="utf-8")
 snippets = st.one_of(
-    st.sampled_from([wire.UNSUBSCRIBE, wire.PREFERENCES, *LONG, *ENDS, *ODD]), st.text(letters, max_size=12)
+    st.sampled_from([wire.UNSUBSCRIBE, wire.PREFERENCES, *LONG, *ENDS, *ODD, *SPOTS]), st.text(letters, max_size=12)
 )
 bodies = st.lists(snippets, max_size=20).map("".join)
+words = st.lists(st.one_of(st.sampled_from(SPOTS), st.text(letters, max_size=40)), max_size=4).map("".join)
 
 
-def by_library(subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example") -> bytes:
+def list_id(theme: str) -> dict[str, str]:
+    return {"List-Id": wire.mailbox(theme, "energie.list-id.example.nl")}
+
+
+def by_library(
+    subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example", theme: str = "Energie"
+) -> bytes:
     headers = {**wire.personal(to, MESSAGE_ID, UNSUBSCRIBE), "Subject": wire.phrase(subject), **HEADERS}
+    headers.update(list_id(theme))
     links = {"unsubscribe": UNSUBSCRIBE, "preferences": PREFERENCES}
     return wire.write(headers, text=wire.fill(text, **links), html=wire.fill(html, **links))
 
 
-def by_pieces(subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example") -> bytes:
-    pieces = wire.cut(subject, html, text, headers=HEADERS)
+def by_pieces(
+    subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example", theme: str = "Energie"
+) -> bytes:
+    pieces = wire.cut(subject, html, text, headers={**HEADERS, **list_id(theme)})
     return pieces.fill(to=to, message_id=MESSAGE_ID, unsubscribe=UNSUBSCRIBE, preferences=PREFERENCES)
 
 
 @settings(deadline=None)  # other tests may keep the processors busy
-@given(subject=st.text(letters, max_size=120), html=bodies, text=bodies)
-def test_pieces_give_what_the_standard_library_gives(subject: str, html: str, text: str) -> None:
-    message = by_pieces(subject, html, text)
-    assert message == by_library(subject, html, text)
+@given(subject=words, theme=words, html=bodies, text=bodies)
+def test_pieces_give_what_the_standard_library_gives(subject: str, theme: str, html: str, text: str) -> None:
+    message = by_pieces(subject, html, text, theme=theme)
+    assert message == by_library(subject, html, text, theme=theme)
     assert message.isascii()
     assert max(map(len, message.partition(b"\r\n\r\n")[2].split(b"\r\n"))) <= 76
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", message)
+
+
+@pytest.mark.parametrize("spot", SPOTS)
+@pytest.mark.parametrize("place", ["subject", "theme", "html", "text"])
+def test_a_word_that_is_a_spot_of_the_encoder_stays_a_word(place: str, spot: str) -> None:
+    """As an item's title can be: it stands in the subject of its issue, before every body."""
+    given = {
+        "subject": "Nieuws",
+        "theme": "Energie",
+        "html": "<p>Eén</p>",
+        "text": "Eén",
+        place: f"Over {spot} en meer",
+    }
+    message = by_pieces(given["subject"], given["html"], given["text"], theme=given["theme"])
+    assert message == by_library(given["subject"], given["html"], given["text"], theme=given["theme"])
+    read = email.message_from_bytes(message, policy=email.policy.default)
+    shown = {
+        kind: str(part.get_content()).splitlines() for kind in ("plain", "html") if (part := read.get_body((kind,)))
+    }
+    assert shown == {"plain": given["text"].splitlines(), "html": given["html"].splitlines()}
 
 
 @settings(deadline=None)  # other tests may keep the processors busy
