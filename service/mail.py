@@ -2,7 +2,7 @@
 
 Jinja renders first, MJML after it; HTML that comes from editors is put in after both. So nothing an
 editor types is ever read as a template, and no nesting of theirs reaches the MJML engine, which a
-deep one brings down with the whole process (decision 0012).
+deep one brings down with the whole process (decision 0009).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The MJML engine takes unknown elements and attributes without a word (decision 0012), so we look ourselves."""
+"""The MJML engine takes unknown elements and attributes without a word (decision 0009), so we look ourselves."""
 
 from __future__ import annotations
 
