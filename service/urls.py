@@ -4,6 +4,7 @@ passwords stand in it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from email.utils import getaddresses
 from pathlib import Path
@@ -16,6 +17,9 @@ from sqlalchemy.exc import ArgumentError
 
 StartTls = Literal["required", "opportunistic", "never"]
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+# As in DNS: labels of letters, digits and hyphens (RFC 1123 §2.1), or an address in brackets.
+LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+PUBLIC_HOST = re.compile(rf"({LABEL}(\.{LABEL})*|\[[0-9a-f:.]+\])(:[0-9]+)?")
 MAILBOX = re.compile(r"[^@\s<>()\[\],;:\\\"]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*")
 
 
@@ -86,12 +90,15 @@ def relay(value: str) -> RelayAddress:
 def base(value: str) -> str:
     """The public address that every link in a mail starts with: it must fit in a header unfolded and unencoded."""
     parts = _split(value)
-    plain = value.isascii() and not re.search(r"[\s<>\"'?#]", value)
-    if parts is None or not plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    if parts is None or parts.scheme not in ("http", "https") or not PUBLIC_HOST.fullmatch(parts.netloc.lower()):
         raise ValueError("use the public address, as in https://news.example.nl")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(
+            "give Vinkje a host name of its own, as in https://news.example.nl: below a path it can't work"
+        )
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("must be https: readers leave by one click over HTTPS (RFC 8058 §3.1)")
-    return value.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def sender(value: str) -> str:
@@ -102,10 +109,13 @@ def sender(value: str) -> str:
 
 
 def _split(value: str) -> SplitResult | None:
-    """None for what isn't a URL; urlsplit itself drops line breaks and looks at a port only when asked."""
+    """None for what isn't a URL; urlsplit itself drops line breaks, and looks at a port only when asked and
+    at what stands in brackets only in later versions of Python."""
     try:
         parts = urlsplit(value)
         _ = parts.port
+        if parts.netloc.rpartition("@")[2].startswith("["):
+            ipaddress.IPv6Address(parts.hostname or "")
     except ValueError:
         return None
     return parts if value.isprintable() and " " not in value else None

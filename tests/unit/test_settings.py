@@ -75,6 +75,18 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, data_dir: Path
         ("base_url", "https://news.example.nl>"),
         ("base_url", "https://nieuws.bücher.example"),
         ("base_url", "https://[::1"),
+        ("base_url", "https://[1::2::3]"),
+        ("base_url", "https://example.nl/nieuws"),
+        ("base_url", "https://example.nl/nieuws/"),
+        ("base_url", "https://news.example.nl//"),
+        ("base_url", "https://news.example.nl/%0a"),
+        ("base_url", "https://news%0a.example.nl"),
+        ("base_url", "https://a..nl"),
+        ("base_url", "https://.example.nl"),
+        ("base_url", "https://-news.example.nl"),
+        ("base_url", "https://@news.example.nl"),
+        ("base_url", "https://news.example.nl:"),
+        ("base_url", f"https://{'n' * 64}.example.nl"),
         ("mail_from", "Vinkje"),
         ("mail_from", "Vinkje <news>"),
         ("mail_from", "@example.nl"),
@@ -188,6 +200,29 @@ def test_http_is_for_this_machine_only(data_dir: Path) -> None:
     found = settings.load(data_dir=data_dir, base_url="https://news.example.nl/")
     assert found.secure
     assert found.base_url == "https://news.example.nl"
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("HTTPS://News.Example.NL/", "https://news.example.nl"),
+        ("https://news.example.nl:8443", "https://news.example.nl:8443"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("https://[2001:DB8::1]:8443/", "https://[2001:db8::1]:8443"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://192.0.2.7", "https://192.0.2.7"),
+    ],
+)
+def test_public_addresses(data_dir: Path, given: str, used: str) -> None:
+    found = settings.load(data_dir=data_dir, base_url=given)
+    assert found.base_url == used
+    assert found.secure is used.startswith("https://")
+
+
+def test_a_path_in_the_public_address_is_refused_with_its_reason(data_dir: Path) -> None:
+    assert refusal(data_dir, base_url="https://example.nl/nieuws") == (
+        "BASE_URL: give Vinkje a host name of its own, as in https://news.example.nl: below a path it can't work"
+    )
 
 
 def test_the_secret_of_embedded_mode_survives_a_restart(data_dir: Path) -> None:
