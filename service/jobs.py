@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service import settings
 
 TICK = "vinkje.tick"
+TAKE_SIGNUP = "vinkje.take_signup"
 SEND_CONFIRMATION = "vinkje.send_confirmation"
 SEND_NOTICE = "vinkje.send_notice"
 ASSEMBLE_ISSUE = "vinkje.assemble_issue"
@@ -24,6 +25,7 @@ SEND_BATCH = "vinkje.send_batch"
 # A round of a million must not delay a sign-up, nor the clock: a queue for each.
 QUEUES = {
     TICK: "clock",
+    TAKE_SIGNUP: "confirmation",
     SEND_CONFIRMATION: "confirmation",
     SEND_NOTICE: "confirmation",
     ASSEMBLE_ISSUE: "clock",

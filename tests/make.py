@@ -12,6 +12,7 @@ from service.issues import approval, assembly, rota
 from service.issues.models import Issue
 from service.newsroom import models as newsroom
 from service.subscribers import models as subscribers
+from service.subscribers import signup
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -70,3 +71,9 @@ def approved(session: Session, slug: str = "innovatie", now: datetime = NOW) -> 
     planned = rota.plan(session=session, now=now, theme_id=theme(session, slug).id, week=week, send_at=now)
     assembly.assemble(session=session, now=now, issue_id=planned.id)
     return approval.approve(session=session, now=now, issue_id=planned.id, editor_id=None, seen=None)
+
+
+def taken(session: Session) -> None:
+    """Do what a worker does with the forms that came in."""
+    for asked in session.scalars(select(subscribers.SignupRequest).order_by(subscribers.SignupRequest.id)).all():
+        signup.take(session=session, now=asked.at, request_id=asked.id)

@@ -15,7 +15,7 @@ from service.delivery import batches, rounds
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
-from service.subscribers import confirmation, letters
+from service.subscribers import confirmation, letters, signup
 from service.subscribers.models import Confirmation
 from worker import halt, relay, sender
 
@@ -57,6 +57,11 @@ def send_batch(batch_id: int) -> None:
     sender.send(batch_id=batch_id, line=_line("newsletter"), clock=_now, halted=halt.asked)
 
 
+def take_signup(request_id: int) -> None:
+    with db.transaction() as session:
+        signup.take(session=session, now=_now(), request_id=request_id)
+
+
 def send_confirmation(confirmation_id: int) -> None:
     def compose(session: Session) -> mail.Outbound | None:
         return letters.compose(session=session, now=_now(), confirmation_id=confirmation_id)
@@ -73,6 +78,7 @@ def send_notice(notice_id: int) -> None:
 
 JOBS: Mapping[str, Callable[..., None]] = {
     jobs.TICK: tick,
+    jobs.TAKE_SIGNUP: take_signup,
     jobs.SEND_CONFIRMATION: send_confirmation,
     jobs.SEND_NOTICE: send_notice,
     jobs.ASSEMBLE_ISSUE: assemble_issue,
@@ -155,6 +161,11 @@ def _finish(session: Session, now: datetime) -> None:
     rounds.finish_all(session=session, now=now)
 
 
+def _take(session: Session, now: datetime) -> None:
+    for request_id in signup.waiting(session=session, now=now):
+        jobs.enqueue(session, jobs.TAKE_SIGNUP, request_id)
+
+
 def _mail(session: Session, now: datetime) -> None:
     for model, job in ((Confirmation, jobs.SEND_CONFIRMATION), (Notice, jobs.SEND_NOTICE)):
         for row_id in outbox.due(session=session, model=model, now=now):
@@ -166,4 +177,4 @@ def _expire(session: Session, now: datetime) -> None:
     throttle.expire(session=session, now=now)
 
 
-STEPS = (_hold, _assemble, _start, _nudge, _finish, _mail, _expire, _beat)
+STEPS = (_hold, _assemble, _start, _nudge, _finish, _take, _mail, _expire, _beat)

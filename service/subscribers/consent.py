@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from service.subscribers.models import Channel, Consent, ConsentEvent
 
 FORM = "form-1"
+ELSEWHERE = "elsewhere-1"  # the form stood on a page that isn't ours, so we can't know its words
 CONFIRM = "confirm-1"
 PREFERENCES = "preferences-1"
 IMPORT = "import-1"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import and_, select, tuple_
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from service.subscribers import addresses, consent
 from service.subscribers.csv_rows import Refusal, Row
 from service.subscribers.models import Channel, ConsentEvent, State, Subscriber, Subscription
 
+MOST_PAIRS = 5_000  # PostgreSQL takes 65,535 parameters in a statement
 Pair = tuple[int, int]  # theme, subscriber
 
 SUPPRESSED = "This address may not be mailed: mail to it came back, or its owner reported or blocked us."
@@ -144,7 +146,11 @@ def _upsert(session: Session) -> ReturningInsert[int, int]:
 
 
 def _not_active(*, session: Session, pairs: Iterable[Pair]) -> set[Pair]:
-    query = select(Subscription.theme_id, Subscription.subscriber_id).where(
-        tuple_(Subscription.theme_id, Subscription.subscriber_id).in_(list(pairs)), Subscription.state != State.ACTIVE
-    )
-    return {(theme_id, subscriber_id) for theme_id, subscriber_id in session.execute(query)}
+    found: set[Pair] = set()
+    wanted = iter(pairs)
+    while some := list(islice(wanted, MOST_PAIRS)):
+        query = select(Subscription.theme_id, Subscription.subscriber_id).where(
+            tuple_(Subscription.theme_id, Subscription.subscriber_id).in_(some), Subscription.state != State.ACTIVE
+        )
+        found |= {(theme_id, subscriber_id) for theme_id, subscriber_id in session.execute(query)}
+    return found

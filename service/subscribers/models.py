@@ -6,10 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event
-from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
+from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, mapped_column, relationship
 
 from service.db import Base
 from service.outbox import Outgoing
+
+EVIDENCE = "consent is evidence: add a row, change none"
 
 
 class State(StrEnum):
@@ -66,6 +68,22 @@ class Subscriber(Base):
     email_key: Mapped[str] = mapped_column(String(254), unique=True)
     language: Mapped[str] = mapped_column(String(2))
     created_at: Mapped[datetime]
+
+
+class SignupRequest(Base):
+    """What a form said, until a worker takes it a moment later. `network` is a range of
+    addresses, not a person's. `elsewhere`: the form stood on a page that isn't ours.
+    """
+
+    __tablename__ = "signup_requests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(254))
+    slugs: Mapped[list[str]] = mapped_column(JSON)
+    language: Mapped[str] = mapped_column(String(2))
+    network: Mapped[str] = mapped_column(String(50))
+    elsewhere: Mapped[bool]
+    at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Subscription(Base):
@@ -125,5 +143,13 @@ class Suppression(Base):
 
 
 @event.listens_for(Consent, "before_update")
+@event.listens_for(Consent, "before_delete")
 def _append_only(mapper: Mapper[Consent], connection: Connection, target: Consent) -> None:
-    raise RuntimeError("consent is evidence: add a row, change none")
+    raise RuntimeError(EVIDENCE)
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _append_only_in_bulk(state: ORMExecuteState) -> None:
+    """Rows go only as a whole, when a request vanishes or a reader is erased: by a bulk DELETE."""
+    if state.is_update and state.bind_mapper is not None and state.bind_mapper.class_ is Consent:
+        raise RuntimeError(EVIDENCE)

@@ -15,8 +15,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, jobs, settings, themes, throttle
-from service.subscribers import addresses, consent
-from service.subscribers.models import Channel, Confirmation, ConsentEvent, State, Subscriber, Subscription
+from service.subscribers import addresses, confirmation, consent
+from service.subscribers.models import (
+    Channel,
+    Confirmation,
+    ConsentEvent,
+    SignupRequest,
+    State,
+    Subscriber,
+    Subscription,
+)
 
 # requirements 4.4: mails to one address, however many forms are sent.
 CAPS = ((timedelta(minutes=10), 1), (timedelta(hours=24), 3), (timedelta(days=30), 5))
@@ -26,18 +34,78 @@ MAILED, TRIED = "signup_mail", "signup_network"
 log = structlog.get_logger()
 
 
-def sign_up(*, session: Session, now: datetime, email: str, slugs: Sequence[str], language: str, network: str) -> None:
-    """Queue one confirmation mail for all ticked themes. Raises Refused for what the visitor can mend."""
-    address = addresses.parse(email, smtputf8=settings.current().smtputf8)
-    if not slugs:
-        raise errors.Refused("themes", "Tick at least one theme.")
-    if language not in i18n.LANGUAGES:
-        raise errors.Refused("language", "Choose Dutch or English.")
-    chosen = themes.chosen(session=session, slugs=slugs)
+def ask(
+    *,
+    session: Session,
+    now: datetime,
+    email: str,
+    slugs: Sequence[str],
+    language: str,
+    network: str,
+    elsewhere: bool = False,
+) -> None:
+    """Keep what a form said, for a worker to take. Raises Refused for what the visitor can mend.
+
+    The same work for whatever address: not even the time it takes tells who is subscribed.
+    """
+    address, _ = _checked(session=session, email=email, slugs=slugs, language=language)
+    asked = SignupRequest(
+        email=address.email, slugs=list(slugs), language=language, network=network, elsewhere=elsewhere, at=now
+    )
+    session.add(asked)
+    session.flush()
+    jobs.enqueue(session, jobs.TAKE_SIGNUP, asked.id)
+
+
+def waiting(*, session: Session, now: datetime) -> list[int]:
+    """Requests that should have been taken: their bell wasn't heard."""
+    query = select(SignupRequest.id).where(SignupRequest.at <= now).order_by(SignupRequest.id).limit(500)
+    return list(session.scalars(query))
+
+
+def take(*, session: Session, now: datetime, request_id: int) -> None:
+    """Do what the form asked and forget the form. Harmless when another worker was first."""
+    query = select(SignupRequest).where(SignupRequest.id == request_id).with_for_update(skip_locked=True)
+    asked = session.scalar(query)
+    if asked is None:
+        return
+    session.delete(asked)
+    if asked.at < now - confirmation.LIFE:
+        return
+    try:
+        sign_up(
+            session=session,
+            now=asked.at,
+            email=asked.email,
+            slugs=asked.slugs,
+            language=asked.language,
+            network=asked.network,
+            elsewhere=asked.elsewhere,
+        )
+    except errors.Refused as refused:  # a theme was retired in between
+        log.info("signup_refused", field=refused.field)
+
+
+def sign_up(
+    *,
+    session: Session,
+    now: datetime,
+    email: str,
+    slugs: Sequence[str],
+    language: str,
+    network: str,
+    elsewhere: bool = False,
+) -> None:
+    """Queue one confirmation mail for all ticked themes, within the caps. Raises Refused."""
+    address, chosen = _checked(session=session, email=email, slugs=slugs, language=language)
+    if addresses.blocked(session=session, email_key=address.key):
+        return
+    if not _heard(session=session, now=now, network=network, elsewhere=elsewhere):
+        return
+    if _mailed_enough(session=session, now=now, address=address):
+        return
     subscriber = _found_or_made(session=session, address=address, language=language, now=now)
-    allowed = _within_caps(session=session, now=now, address=address, network=network)
-    throttle.note(session=session, kind=TRIED, who=network, now=now)
-    if not allowed or addresses.blocked(session=session, email_key=address.key):
+    if _mailed_enough(session=session, now=now, address=address):  # again, now that we hold the row
         return
     throttle.note(session=session, kind=MAILED, who=address.key, now=now)
     wanted = [theme.id for theme in chosen if _ask(session=session, now=now, subscriber=subscriber, theme=theme)]
@@ -49,14 +117,25 @@ def sign_up(*, session: Session, now: datetime, email: str, slugs: Sequence[str]
             theme_id=theme_id,
             event=ConsentEvent.REQUESTED,
             channel=Channel.WEB_FORM,
-            wording=consent.wording(consent.FORM, language),
+            wording=consent.wording(consent.ELSEWHERE if elsewhere else consent.FORM, language),
         )
-    confirmation = Confirmation(
+    confirmed_by = Confirmation(
         subscriber_id=subscriber.id, language=language, theme_ids=wanted, requested_at=now, due_at=now
     )
-    session.add(confirmation)
+    session.add(confirmed_by)
     session.flush()
-    jobs.enqueue(session, jobs.SEND_CONFIRMATION, confirmation.id)
+    jobs.enqueue(session, jobs.SEND_CONFIRMATION, confirmed_by.id)
+
+
+def _checked(
+    *, session: Session, email: str, slugs: Sequence[str], language: str
+) -> tuple[addresses.Address, Sequence[themes.Theme]]:
+    address = addresses.parse(email, smtputf8=settings.current().smtputf8)
+    if not slugs:
+        raise errors.Refused("themes", "Tick at least one theme.")
+    if language not in i18n.LANGUAGES:
+        raise errors.Refused("language", "Choose Dutch or English.")
+    return address, themes.chosen(session=session, slugs=slugs)
 
 
 def _found_or_made(*, session: Session, address: addresses.Address, language: str, now: datetime) -> Subscriber:
@@ -75,16 +154,25 @@ def _found_or_made(*, session: Session, address: addresses.Address, language: st
     return found
 
 
-def _within_caps(*, session: Session, now: datetime, address: addresses.Address, network: str) -> bool:
+def _heard(*, session: Session, now: datetime, network: str, elsewhere: bool) -> bool:
+    """Whether this network, and all of them together, asked no more than the caps allow. Over it nothing is kept."""
     caps = settings.current()
-    if throttle.count(session=session, kind=TRIED, who=network, since=now - HOUR) >= caps.signups_per_network_hour:
+    most = caps.signups_per_network_hour
+    if elsewhere:  # such a form can't show that a person took time for it
+        most = max(1, most // 3)
+    if throttle.count(session=session, kind=TRIED, who=network, since=now - HOUR) >= most:
         log.warning("signup_cap_network")
         return False
     if throttle.count_all(session=session, kind=MAILED, since=now - HOUR) >= caps.signups_per_hour:
         log.error("signup_ceiling_reached", per_hour=caps.signups_per_hour)
         return False
-    return all(
-        throttle.count(session=session, kind=MAILED, who=address.key, since=now - span) < most for span, most in CAPS
+    throttle.note(session=session, kind=TRIED, who=network, now=now)
+    return True
+
+
+def _mailed_enough(*, session: Session, now: datetime, address: addresses.Address) -> bool:
+    return any(
+        throttle.count(session=session, kind=MAILED, who=address.key, since=now - span) >= most for span, most in CAPS
     )
 
 

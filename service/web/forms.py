@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hmac
+import threading
 from datetime import datetime, timedelta
 
-from service import links
+import flask
+import structlog
+
+from service import links, settings, throttle
 
 TRAP = "website"
+FRESH = timedelta(hours=24)  # a mark that is older proves nothing: it may have been kept for many forms
+
+log = structlog.get_logger()
+_told = threading.Event()
 
 
 def started(now: datetime) -> str:
@@ -23,6 +31,19 @@ def age(mark: str, now: datetime) -> timedelta | None:
     if not hmac.compare_digest(_sign(milliseconds).encode(), mark.encode()):
         return None
     return timedelta(milliseconds=1000 * now.timestamp() - int(milliseconds))
+
+
+def network() -> str:
+    """The range of addresses that the visitor comes from. Behind a proxy that isn't believed it's the proxy's:
+    then all visitors share one cap.
+    """
+    request = flask.request
+    if "X-Forwarded-For" in request.headers and not settings.current().trusted_proxies and not _told.is_set():
+        _told.set()
+        log.error(
+            "proxy_not_believed", why="X-Forwarded-For came, and TRUSTED_PROXIES is 0: all visitors share one cap"
+        )
+    return throttle.network(request.remote_addr or "")
 
 
 def _sign(milliseconds: str) -> str:

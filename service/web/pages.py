@@ -73,7 +73,7 @@ def _read() -> Entry:
 
 
 def _refused(entry: Entry, now: datetime) -> list[errors.Refused]:
-    """Everything that's wrong at once (requirements 6.1); `sign_up` checks it all again."""
+    """Everything that's wrong at once (requirements 6.1); `ask` checks it all again."""
     found: list[errors.Refused] = []
     try:
         if not entry.slugs:
@@ -92,14 +92,16 @@ def _refused(entry: Entry, now: datetime) -> list[errors.Refused]:
 
 
 def _sign_up(entry: Entry, now: datetime) -> None:
+    shown_for = forms.age(entry.started, now)
     with db.transaction() as session:
-        signup.sign_up(
+        signup.ask(
             session=session,
             now=now,
             email=entry.email,
             slugs=entry.slugs,
             language=view.language(),
-            network=throttle.network(flask.request.remote_addr or ""),
+            network=forms.network(),
+            elsewhere=shown_for is None or shown_for > forms.FRESH,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, settings, themes
@@ -16,6 +16,7 @@ from service.subscribers.models import (
     Consent,
     ConsentEvent,
     EndReason,
+    SignupRequest,
     State,
     Subscriber,
     Subscription,
@@ -213,9 +214,33 @@ def test_leaving_one_theme_leaves_the_others_and_repeating_is_harmless(session: 
 
 def test_evidence_cannot_be_changed(session: Session) -> None:
     sign_up(session, "innovatie")
-    session.scalars(select(Consent)).one().event = ConsentEvent.CONFIRMED
+    evidence = session.scalars(select(Consent)).one()
+    with pytest.raises(RuntimeError, match="evidence"):
+        session.execute(update(Consent).values(event=ConsentEvent.CONFIRMED))
+    evidence.event = ConsentEvent.CONFIRMED
     with pytest.raises(RuntimeError, match="evidence"):
         session.flush()
+
+
+def test_a_press_after_leaving_activates_nothing_and_frees_no_suppressed_address(session: Session) -> None:
+    sign_up(session, "innovatie")
+    (row,) = asked(session)
+    key = row.subscriber.email_key
+    addresses.suppress(session=session, now=NOW, email_key=key, reason=SuppressionReason.COMPLAINT)
+    unsubscribe.leave_all(session=session, now=NOW, subscriber_id=row.subscriber_id, channel=Channel.PREFERENCES)
+    answer = confirmation.confirm(session=session, now=NOW, confirmation_id=row.id)
+    assert answer is confirmation.Answer.ALREADY
+    assert states(session) == {"innovatie": "ended"}
+    assert addresses.suppressed(session=session, email_keys=[key])
+
+
+def test_a_form_whose_theme_was_retired_meanwhile_is_forgotten(session: Session) -> None:
+    make.theme(session, "innovatie")
+    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="n")
+    themes.retire(session=session, slug="innovatie", now=NOW)
+    make.taken(session)
+    assert asked(session) == []
+    assert session.scalar(select(func.count()).select_from(SignupRequest)) == 0
 
 
 def test_a_confirmation_that_commits_after_a_cut_is_not_of_that_audience(session: Session) -> None:

@@ -70,6 +70,19 @@ def upgrade():
     sa.UniqueConstraint('email_key', name=op.f('uq_subscribers_email_key')),
     sqlite_autoincrement=True
     )
+    op.create_table('signup_requests',
+    sa.Column('id', sa.Integer(), nullable=False),
+    sa.Column('email', sa.String(length=254), nullable=False),
+    sa.Column('slugs', sa.JSON(), nullable=False),
+    sa.Column('language', sa.String(length=2), nullable=False),
+    sa.Column('network', sa.String(length=50), nullable=False),
+    sa.Column('elsewhere', sa.Boolean(), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_signup_requests'))
+    )
+    with op.batch_alter_table('signup_requests', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_signup_requests_at'), ['at'], unique=False)
+
     op.create_table('suppressions',
     sa.Column('address_hash', sa.String(length=64), nullable=False),
     sa.Column('reason', sa.Enum('hard_bounce', 'complaint', 'blocked', name='suppressionreason', native_enum=False, length=20), nullable=False),
@@ -296,6 +309,7 @@ def downgrade():
     op.drop_table('confirmations')
     op.drop_table('themes')
     op.drop_table('suppressions')
+    op.drop_table('signup_requests')
     op.drop_table('subscribers')
     op.drop_table('heartbeats')
     op.drop_table('editors')
