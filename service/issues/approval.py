@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from service import errors, jobs
 from service.issues import editions, models
-from service.issues.models import Edition, Issue, IssueState
+from service.issues.models import Issue, IssueState
 
 
 def approve(*, session: Session, now: datetime, issue_id: int, editor_id: int | None, seen: str | None) -> Issue:
@@ -24,11 +23,7 @@ def approve(*, session: Session, now: datetime, issue_id: int, editor_id: int | 
         raise errors.Conflict("This issue is “%(state)s”: assemble it before you approve.", state=str(issue.state))
     if not issue.placements:
         raise errors.Conflict("This issue has no items. Assemble it again, or cancel it.")
-    if seen is not None and seen != editions.fingerprint(session=session, issue=issue):
-        raise errors.Conflict("The issue changed while you looked. Look at it again, then approve.")
-    editions.freeze(session=session, issue=issue)
-    for placement in issue.placements:
-        placement.item.frozen_at = now
+    editions.freeze(session=session, now=now, issue=issue, seen=seen)
     issue.move(IssueState.APPROVED)
     issue.approved_at, issue.approved_by_id = now, editor_id
     if issue.send_at <= now and issue.held_since is None:
@@ -41,9 +36,7 @@ def reopen(*, session: Session, now: datetime, issue_id: int) -> Issue:
     """Take the approval back, to mend something before the hour comes."""
     issue = models.lock(session=session, issue_id=issue_id)
     issue.move(IssueState.ASSEMBLED)
-    session.execute(delete(Edition).where(Edition.issue_id == issue.id))
-    for placement in issue.placements:
-        placement.item.frozen_at = None
+    editions.thaw(session=session, issue=issue)
     issue.approved_at = issue.approved_by_id = None
     session.flush()
     return issue

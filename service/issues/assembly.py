@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, themes
-from service.issues import models
+from service.issues import editions, models
 from service.issues.models import Issue, IssueState, Placement
 from service.newsroom.models import Editor, EditorState, Item, ItemState, Notice, NoticeKind, Role
 
@@ -74,8 +74,9 @@ def drop(*, session: Session, now: datetime, issue_id: int, item_id: int) -> Non
 
 def free_items(*, session: Session, issue: Issue) -> None:
     """For a cancelled issue of which nothing went out: its items wait for the next one."""
+    editions.thaw(session=session, issue=issue)
     for placement in issue.placements:
-        placement.item.state, placement.item.frozen_at = ItemState.PUBLISHED, None
+        placement.item.state = ItemState.PUBLISHED
     issue.placements.clear()
     session.flush()
 

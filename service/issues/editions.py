@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, links, mail, settings, wire
-from service.issues.models import Edition, Issue, Placement, find
+from service.issues.models import GATHERING, Edition, Issue, Placement, find
 from service.newsroom import markup
 from service.newsroom.models import Item
 
@@ -70,16 +70,18 @@ def sample_links() -> tuple[str, str]:
 
 def fingerprint(*, session: Session, issue: Issue) -> str:
     """Of all that readers would see now, in every language: what a chief approves is what was looked at."""
-    digest = hashlib.sha256()
-    for rendered in _every_language(session=session, issue=issue).values():
-        for part in (rendered.subject, rendered.html, rendered.text):
-            digest.update(f"{len(part)}:{part}".encode())
-    return digest.hexdigest()
+    return _digest(_every_language(session=session, issue=issue))
 
 
-def freeze(*, session: Session, issue: Issue) -> None:
-    """Raises Conflict for an edition so large that Gmail would cut off its footer, with the links to leave."""
-    for language, rendered in _every_language(session=session, issue=issue).items():
+def freeze(*, session: Session, now: datetime, issue: Issue, seen: str | None = None) -> None:
+    """Keep the editions and their items as they are. Raises Conflict when `seen`, a fingerprint, is of others,
+    and for an edition so large that Gmail would cut off its footer, with the links to leave.
+    """
+    items = _held(session=session, issue=issue)
+    editions = _every_language(session=session, issue=issue)
+    if seen is not None and seen != _digest(editions):
+        raise errors.Conflict("The issue changed while you looked. Look at it again, then approve.")
+    for language, rendered in editions.items():
         if len(rendered.html.encode()) > LARGEST:
             raise errors.Conflict("This issue is too long for a mail. Drop an item, or shorten one.")
         session.merge(
@@ -91,7 +93,25 @@ def freeze(*, session: Session, issue: Issue) -> None:
                 text=rendered.text,
             )
         )
+    for item in items:
+        item.frozen_at = now
     session.flush()
+
+
+def thaw(*, session: Session, issue: Issue) -> None:
+    """Its text may change again; of an issue of which nothing went out."""
+    session.execute(delete(Edition).where(Edition.issue_id == issue.id))
+    for placement in issue.placements:
+        placement.item.frozen_at = None
+    session.flush()
+
+
+def shown(*, session: Session, issue: Issue, language: str) -> mail.Rendered | None:
+    """With marks: what was frozen, or before approval what stands now. None when there is nothing."""
+    if issue.state not in GATHERING:
+        return frozen(session=session, issue_id=issue.id).get(language)
+    items = of(session=session, issue=issue)
+    return render(issue=issue, items=items, language=language) if items else None
 
 
 def frozen(*, session: Session, issue_id: int) -> dict[str, mail.Rendered]:
@@ -171,6 +191,21 @@ def _headline(theme: str, shown: Sequence[_Shown], language: str, week: int) -> 
         return i18n.gettext(language, "%(theme)s: week %(week)s", theme=theme, week=week)
     first = shown[0].title
     return mail.short_subject(f"{theme}: {first}", first)
+
+
+def _digest(editions: Mapping[str, mail.Rendered]) -> str:
+    digest = hashlib.sha256()
+    for rendered in editions.values():
+        for part in (rendered.subject, rendered.html, rendered.text):
+            digest.update(f"{len(part)}:{part}".encode())
+    return digest.hexdigest()
+
+
+def _held(*, session: Session, issue: Issue) -> Sequence[Item]:
+    """The items at their newest, held until commit: a writer who saves meanwhile waits, and is then told."""
+    placed = select(Placement.item_id).where(Placement.issue_id == issue.id)
+    query = select(Item).where(Item.id.in_(placed)).order_by(Item.id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
 def _every_language(*, session: Session, issue: Issue) -> dict[str, mail.Rendered]:

@@ -27,7 +27,7 @@ class IssueState(StrEnum):
 
 MOVES: dict[IssueState, frozenset[IssueState]] = {
     IssueState.PLANNED: frozenset({IssueState.ASSEMBLED, IssueState.SKIPPED, IssueState.CANCELLED}),
-    IssueState.ASSEMBLED: frozenset({IssueState.APPROVED, IssueState.SKIPPED, IssueState.CANCELLED}),
+    IssueState.ASSEMBLED: frozenset({IssueState.APPROVED, IssueState.CANCELLED}),
     IssueState.APPROVED: frozenset({IssueState.SENDING, IssueState.ASSEMBLED, IssueState.CANCELLED}),
     IssueState.SENDING: frozenset({IssueState.PAUSED, IssueState.SENT, IssueState.CANCELLED}),
     IssueState.PAUSED: frozenset({IssueState.SENDING, IssueState.CANCELLED}),
@@ -35,6 +35,11 @@ MOVES: dict[IssueState, frozenset[IssueState]] = {
     IssueState.SKIPPED: frozenset({IssueState.ASSEMBLED, IssueState.CANCELLED}),
     IssueState.CANCELLED: frozenset({IssueState.PLANNED}),  # only when nothing had gone out: rota.plan
 }
+
+EARLY = frozenset({IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED})  # the round hasn't started
+# A chief can look at its mail and have it mailed as a test.
+SHOWABLE = frozenset(IssueState) - {IssueState.PLANNED, IssueState.SKIPPED, IssueState.CANCELLED}
+GATHERING = frozenset({IssueState.PLANNED, IssueState.SKIPPED, IssueState.ASSEMBLED})  # no text is frozen
 
 
 class Issue(Base):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from service import i18n, links, mail
-from service.issues import editions
+from service.issues import editions, models
 from service.issues.models import Issue, IssueState
+from service.newsroom import editors
 from service.newsroom.models import EditorState, Notice, NoticeKind
-
-INVITATION_LIFE = timedelta(days=7)
-TESTABLE = {IssueState.ASSEMBLED, IssueState.APPROVED, IssueState.SENDING, IssueState.PAUSED, IssueState.SENT}
 
 
 def compose(*, session: Session, now: datetime, notice_id: int) -> mail.Outbound | None:
@@ -34,7 +32,7 @@ def _invitation(session: Session, now: datetime, notice: Notice) -> bytes | None
     editor = notice.editor
     if editor.state is not EditorState.INVITED or editor.invited_at is None:
         return None
-    until = editor.invited_at + INVITATION_LIFE
+    until = editor.invited_at + editors.INVITATION_LIFE
     if now > until:
         return None
     rendered = mail.render(
@@ -67,11 +65,11 @@ def _ready(session: Session, now: datetime, notice: Notice) -> bytes | None:
 def _test_send(session: Session, now: datetime, notice: Notice) -> bytes | None:
     """What readers get, but for the subject's first word and the links, which change nothing."""
     issue = _issue(session, notice)
-    if issue is None or issue.state not in TESTABLE:
+    if issue is None or issue.state not in models.SHOWABLE:
         return None
-    rendered = editions.frozen(session=session, issue_id=issue.id).get(notice.language) or editions.render(
-        issue=issue, items=editions.of(session=session, issue=issue), language=notice.language
-    )
+    rendered = editions.shown(session=session, issue=issue, language=notice.language)
+    if rendered is None:
+        return None
     marked = mail.Rendered(
         subject=i18n.gettext(notice.language, "[Test] %(subject)s", subject=rendered.subject),
         html=rendered.html,

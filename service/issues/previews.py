@@ -11,10 +11,5 @@ from service.issues.models import Issue
 
 def of(*, session: Session, issue: Issue, language: str) -> mail.Rendered | None:
     """Once approved, what was frozen; before, what stands now. None when there are no items."""
-    rendered = editions.frozen(session=session, issue_id=issue.id).get(language)
-    if rendered is None:
-        items = editions.of(session=session, issue=issue)
-        if not items:
-            return None
-        rendered = editions.render(issue=issue, items=items, language=language)
-    return editions.sample(rendered, language=language)
+    rendered = editions.shown(session=session, issue=issue, language=language)
+    return editions.sample(rendered, language=language) if rendered else None

@@ -16,7 +16,6 @@ from service.issues.models import Issue, IssueState
 ASSEMBLE_BEFORE = timedelta(hours=24)  # so long a chief has to look
 CATCH_UP = timedelta(hours=6)  # an hour missed by more is held for the editor
 WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
-EARLY = (IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED)
 
 log = structlog.get_logger()
 
@@ -79,7 +78,7 @@ def plan(*, session: Session, now: datetime, theme_id: int, week: str, send_at: 
 def replan(*, session: Session, now: datetime, issue_id: int, send_at: datetime) -> Issue:
     """Give an issue that hasn't started another hour in its week; one that was held is let go."""
     issue = models.lock(session=session, issue_id=issue_id)
-    if issue.state not in EARLY:
+    if issue.state not in models.EARLY:
         raise errors.Conflict("This issue has started or ended: its hour can't change any more.")
     issue.send_at = _hour(now=now, week=issue.week, send_at=send_at)
     issue.held_since = None
@@ -110,7 +109,7 @@ def hold_missed(*, session: Session, now: datetime) -> int:
     """Hold what should have gone out CATCH_UP ago or longer, until an editor says so. Gives how many."""
     missed = session.execute(
         update(Issue)
-        .where(Issue.state.in_(EARLY), Issue.held_since.is_(None), Issue.send_at <= now - CATCH_UP)
+        .where(Issue.state.in_(models.EARLY), Issue.held_since.is_(None), Issue.send_at <= now - CATCH_UP)
         .values(held_since=now)
     )
     count: int = missed.rowcount  # type: ignore[attr-defined]  # a DML result has it

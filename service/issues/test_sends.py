@@ -9,11 +9,9 @@ from sqlalchemy.orm import Session
 
 from service import errors, i18n, jobs
 from service.issues import models
-from service.issues.models import IssueState
 from service.newsroom import editors
 from service.newsroom.models import EditorState, Notice, NoticeKind
 
-SHOWABLE = (IssueState.ASSEMBLED, IssueState.APPROVED, IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
 PER_HOUR = 20
 
 
@@ -25,7 +23,7 @@ def request(*, session: Session, now: datetime, issue_id: int, editor_id: int, l
         raise errors.Refused("language", "Choose Dutch or English.")
     if editor.state is not EditorState.ACTIVE:
         raise errors.NotAllowed("Only editors get test mails.")
-    if issue.state not in SHOWABLE or not issue.placements:
+    if issue.state not in models.SHOWABLE or not issue.placements:
         raise errors.Conflict("This issue has no items yet, so there is nothing to test.")
     if _asked_lately(session, now, editor_id) >= PER_HOUR:
         raise errors.Throttled("You asked for many test mails. Wait an hour, please.", seconds=3600)

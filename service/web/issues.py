@@ -15,11 +15,7 @@ from service.issues import approval, assembly, editions, models, overview, previ
 from service.issues.models import IssueState
 from service.newsroom import items
 from service.newsroom.models import ItemState
-from service.web import headers, session, view
-
-EARLY = (IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED)
-# The mail in the frame: its links open beside it, because pages refuse to be framed.
-BESIDE = '<base target="_blank">'
+from service.web import headers, mailbox, session, view
 
 blueprint = flask.Blueprint("issues", __name__, url_prefix=session.ROOM + "/issues")
 
@@ -41,7 +37,7 @@ def preview(issue_id: int, language: str, kind: str) -> ResponseReturnValue:
         plain = {"Content-Type": "text/plain; charset=utf-8", "Content-Security-Policy": headers.POLICY_IS_MAIL}
         return mail.text, plain
     head, tag, rest = mail.html.partition("<head>")
-    return head + tag + BESIDE + rest, {"Content-Security-Policy": headers.POLICY_IS_MAIL}
+    return head + tag + mailbox.BESIDE + rest, {"Content-Security-Policy": headers.POLICY_IS_MAIL}
 
 
 @blueprint.post("/<int:issue_id>/test")
@@ -191,7 +187,7 @@ def _page(
         edition=_edition(),
         shown="txt" if flask.request.args.get("kind") == "txt" else "html",
         most=assembly.MOST_ITEMS,
-        early=issue.state in EARLY,
+        early=issue.state in models.EARLY,
         send_at=(typed or {}).get("send_at") or issue.send_at.astimezone(i18n.HERE).strftime("%Y-%m-%dT%H:%M"),
         now=session.now(),
         errors=problems or [],

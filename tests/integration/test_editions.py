@@ -31,7 +31,7 @@ def assembled(session: Session, *titles: str, **values: object) -> Issue:
 
 def frozen(session: Session, *titles: str, **values: object) -> Issue:
     issue = assembled(session, *titles, **values)
-    editions.freeze(session=session, issue=issue)
+    editions.freeze(session=session, now=NOW, issue=issue)
     return issue
 
 
@@ -156,4 +156,4 @@ def test_a_sample_has_links_that_open_nobodys_page(session: Session) -> None:
 def test_an_issue_that_gmail_would_cut_off_is_not_frozen(session: Session) -> None:
     issue = assembled(session, *(f"Bericht {number}" for number in range(15)), body="Veel te lang. " * 400)
     with pytest.raises(errors.Conflict, match="too long for a mail"):
-        editions.freeze(session=session, issue=issue)
+        editions.freeze(session=session, now=NOW, issue=issue)
