@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session, joinedload
 from service.issues.models import Issue, IssueState, Placement
 from service.subscribers.models import State, Subscription
 
-UNDER_WAY = (IssueState.APPROVED, IssueState.SENDING, IssueState.PAUSED)
 ENDED = (IssueState.SENT, IssueState.SKIPPED, IssueState.CANCELLED)
 
 

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from service import errors, i18n
+from service import errors, i18n, wire
 from service.newsroom import markup
 from service.newsroom.models import Item, ItemState
 from service.themes import Theme
 
 TITLE, BODY, URL = 120, 5000, 500
 # Joiners hold emoji together; every other invisible character can only mislead.
-JOINERS = str.maketrans("", "", "\u200c\u200d")
+JOINERS = str.maketrans("", "", wire.JOINERS)
 NOT_IN_URL = set("\"'<>\\^`{|}")
 
 
