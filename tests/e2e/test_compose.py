@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service import settings
 from tests import fakes, processes
 
 FILE = processes.ROOT / "docker-compose.yml"
@@ -28,6 +29,9 @@ GIVEN = {
     "MAIL_FROM": "Vinkje <nieuws@vinkje.example>",
     "ORGANISATION": "Bureau Voorbeeld, Vinkenstraat 1, 1013 JL Amsterdam",
 }
+# The image's own: where it listens and writes, and a word for one command (`docker compose run -e VINKJE_PASSWORD …`).
+INSIDE = {"DATA_DIR", "HOST", "PORT", "VINKJE_PASSWORD"}
+SET_BY_THE_FILE = {"DATABASE_URL", "REDIS_URL"}
 OURS = ("web", "worker-newsletter", "worker-confirmation", "beat")
 VARIABLE = re.compile(r"\$(?:\$|\{(\w+)(?::([-?])([^}]*))?\})")
 
@@ -80,6 +84,25 @@ def test_all_that_waits_for_another_waits_for_its_health() -> None:
 def test_no_secret_has_a_default(secret: str) -> None:
     with pytest.raises(KeyError, match=secret):
         services({**GIVEN, secret: ""})
+
+
+def test_every_setting_reaches_the_containers() -> None:
+    names = {name.upper() for name in settings.Settings.model_fields} - INSIDE
+    given = {**dict.fromkeys(names, "as given"), **GIVEN}
+    for name in (*OURS, "migrate"):
+        reached = services(given)[name]["environment"]
+        assert set(reached) == names
+        assert {key for key in names - SET_BY_THE_FILE if reached[key] != given[key]} == set()
+
+
+def test_what_is_not_given_is_a_default_of_ours_or_says_its_own(data_dir: Path) -> None:
+    """An empty one counts as not set; the proxy in front is the one that compose's own default speaks of."""
+    written = {name.lower(): value for name, value in services()["web"]["environment"].items() if value}
+    found = settings.load(data_dir=data_dir, **written)
+    assert found.trusted_proxies == 1
+    same = set(settings.Settings.model_fields) - {name.lower() for name in (*GIVEN, *SET_BY_THE_FILE, *INSIDE)}
+    for name in same - {"trusted_proxies", "smtp_url"}:
+        assert getattr(found, name) == settings.Settings.model_fields[name].default, name
 
 
 @pytest.fixture
