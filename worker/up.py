@@ -22,10 +22,14 @@ import flask_migrate
 import waitress
 
 from service import app as service_app
-from service import cli, db, demo, i18n, settings
+from service import cli, db, demo, i18n, settings, urls
 from worker import embedded, health, mailbox
 
 WEB_THREADS = 8
+OPEN_DOOR = """
+WARNING: others can reach this machine's pages, but no mail leaves it: SMTP_URL is not set.
+Whoever signs up waits for a mail in vain. The mailbox holds everybody's links, so it opens only
+on this machine, at localhost; each mail is also a file in {folder}."""
 # Celery tells each tick, and warns that the worker was told to stop: by us.
 CHATTY = {"celery": logging.WARNING, "celery.worker.control": logging.ERROR}
 
@@ -82,8 +86,8 @@ def _serve(house: contextlib.ExitStack) -> embedded.Threads:
     threads = house.enter_context(embedded.running(worker_app.app))
     app.extensions["vinkje_threads"] = threads.named()
     click.echo("worker and clock ready")
-    _welcome(chosen.base_url, seeded, caught=caught)
-    _answer(app, door, behind_proxy=chosen.trusted_proxies > 0)
+    _welcome(chosen, seeded, caught=caught)
+    _answer(app, door)
     return threads
 
 
@@ -131,19 +135,22 @@ def _seed(*, readers: bool) -> demo.Seeded | None:
     return seeded
 
 
-def _welcome(base_url: str, seeded: demo.Seeded | None, *, caught: bool) -> None:
-    click.echo(f"\nSign-up   {base_url}/\nNewsroom  {base_url}/newsroom/")
+def _welcome(chosen: settings.Settings, seeded: demo.Seeded | None, *, caught: bool) -> None:
+    click.echo(f"\nSign-up   {chosen.base_url}/\nNewsroom  {chosen.base_url}/newsroom/")
     if caught:
-        click.echo(f"Mailbox   {base_url}/mailbox")
+        click.echo(f"Mailbox   http://localhost:{chosen.port}/mailbox")
+    if caught and (chosen.host not in urls.LOOPBACK or chosen.secure):
+        click.secho(OPEN_DOOR.format(folder=chosen.data_dir / mailbox.FOLDER), bold=True)
     if seeded is not None:
         click.echo("\nTo sign in to the newsroom (shown once, keep it):")
         click.echo(f"  e-mail    {seeded.email}\n  password  {seeded.password}")
     click.echo("\nCtrl-C stops.")
 
 
-def _answer(app: flask.Flask, door: socket.socket, *, behind_proxy: bool) -> None:
+def _answer(app: flask.Flask, door: socket.socket) -> None:
+    # What a proxy says is left for the application, which knows whether to believe it and whom to keep out.
     server = waitress.create_server(
-        app, sockets=[door], threads=WEB_THREADS, ident=None, clear_untrusted_proxy_headers=not behind_proxy
+        app, sockets=[door], threads=WEB_THREADS, ident=None, clear_untrusted_proxy_headers=False
     )
     try:
         server.run()

@@ -1,5 +1,6 @@
 """The mailbox of embedded mode: each caught mail as HTML, as text and as source. Without one, nothing is here.
 
+Everybody's links stand in those mails, so it opens on this machine only, however far HOST lets the other pages reach.
 `worker/mailbox.py` writes the files; their names are the nanoseconds at which they came.
 """
 
@@ -7,14 +8,17 @@ from __future__ import annotations
 
 import email
 import email.policy
+import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import flask
 
+from service import errors, urls
 from service.web import headers
 
 PAGE = 50
@@ -22,6 +26,8 @@ NAME = re.compile(r"\d{20}")
 HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
 # Links in a framed mail must open beside it: their pages refuse to be framed.
 BESIDE = '<base target="_blank">'
+# What a proxy adds: a visitor who comes by way of one isn't here.
+BY_WAY_OF = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 blueprint = flask.Blueprint("mailbox", __name__, url_prefix="/mailbox")
 
@@ -51,6 +57,13 @@ class Mail:
             return str(part.get_content())
         except LookupError:  # a character set that nobody knows
             return bytes(part.get_payload(decode=True)).decode("utf-8", "replace")
+
+
+@blueprint.before_request
+def guard() -> None:
+    _folder()  # where there is no mailbox, nobody is told where it would open
+    if not _is_here(flask.request):
+        raise errors.NotAllowed("The mailbox opens only on the machine that Vinkje runs on, at localhost.")
 
 
 @blueprint.get("")
@@ -95,6 +108,17 @@ def document(name: str) -> flask.Response:
     response = flask.make_response(html[:at] + BESIDE + html[at:])
     response.headers["Content-Security-Policy"] = headers.POLICY_IS_MAIL
     return response
+
+
+def _is_here(request: flask.Request) -> bool:
+    """The name counts too: a page elsewhere can make its own name point to 127.0.0.1 and read what it finds there."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+        name = urlsplit(f"//{request.host}").hostname
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback and name in urls.LOOPBACK and not any(header in request.headers for header in BY_WAY_OF)
 
 
 def _folder() -> Path:

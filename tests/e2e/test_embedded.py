@@ -137,6 +137,20 @@ def test_a_wrong_setting_gets_a_clear_line(env: dict[str, str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_house_that_is_open_to_others_says_so_and_keeps_its_mailbox_shut(start: Start, env: dict[str, str]) -> None:
+    process = start(HOST="0.0.0.0")
+    said = process.text()
+    assert "WARNING" in said
+    assert "SMTP_URL is not set" in said
+    mailbox = f"http://127.0.0.1:{env['PORT']}/mailbox"
+    assert f"Mailbox   http://localhost:{env['PORT']}/mailbox\n" in said
+    assert httpx2.get(mailbox).status_code == 200
+    for headers in ({"Host": "news.example.nl"}, {"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "127.0.0.1"}):
+        assert httpx2.get(mailbox, headers=headers).status_code == 403
+    process.stop(signal.SIGINT)
+    assert "WARNING" not in start(HOST="127.0.0.1").text()
+
+
 def add_readers(data_dir: Path, count: int) -> None:
     """Confirmed readers of the demo's planned theme, straight into its database."""
     engine = create_engine(f"sqlite:///{data_dir / 'vinkje.db'}")

@@ -6,6 +6,7 @@ import smtplib
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import flask
 import pytest
@@ -84,6 +85,42 @@ def test_markup_in_headers_and_text_stays_text(client: flask.testing.FlaskClient
     page = put(folder, 1, a_mail("<script>alert(1)</script>"))
     for path in ("/mailbox", page, f"{page}/text", f"{page}/source"):
         assert "<script>alert" not in client.get(path).text
+
+
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "another machine": {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}},
+    "another machine, over IPv6": {"environ_base": {"REMOTE_ADDR": "2001:db8::7"}},
+    "a proxy on this machine": {"headers": {"X-Forwarded-For": "192.0.2.7"}},
+    "who says to be a proxy on this machine": {"headers": {"X-Forwarded-For": "127.0.0.1"}},
+    "a proxy that says less": {"headers": {"Forwarded": "for=192.0.2.7"}},
+    "a proxy that says nothing but the name": {"headers": {"Host": "news.example.nl"}},
+    "a name that was made to point here": {"headers": {"Host": "localhost.example.nl:8000"}},
+    "no name at all": {"headers": {"Host": ""}},
+}
+
+
+@pytest.mark.parametrize("visit", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_who_comes_from_elsewhere_sees_no_mail(
+    client: flask.testing.FlaskClient, folder: Path, visit: dict[str, Any]
+) -> None:
+    """Everybody's links are in it: to confirm, to change, to become an editor."""
+    page = put(folder, 1, a_mail("Bevestig uw aanmelding", "<html><p>geheim</p></html>"))
+    for path in ("/mailbox", page, f"{page}/text", f"{page}/source", f"{page}/document"):
+        shown = client.get(path, **visit)
+        assert shown.status_code == 403
+        assert "Bevestig uw aanmelding" not in shown.text
+        assert "geheim" not in shown.text
+    assert "Het postvak gaat alleen open op de computer waarop Vinkje draait" in client.get("/mailbox", **visit).text
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("127.0.0.1", "127.0.0.1:8000"), ("::1", "[::1]:8000"), ("::ffff:127.0.0.1", "localhost")]
+)
+def test_this_machine_has_several_names(
+    client: flask.testing.FlaskClient, folder: Path, address: str, host: str
+) -> None:
+    shown = client.get("/mailbox", environ_base={"REMOTE_ADDR": address}, headers={"Host": host})
+    assert shown.status_code == 200
 
 
 @pytest.mark.parametrize(
