@@ -95,8 +95,8 @@ def test_every_setting_reaches_the_containers() -> None:
         assert {key for key in names - SET_BY_THE_FILE if reached[key] != given[key]} == set()
 
 
-def test_what_is_not_given_is_a_default_of_ours_or_says_its_own(data_dir: Path) -> None:
-    """An empty one counts as not set; the proxy in front is the one that compose's own default speaks of."""
+def test_what_is_not_given_gets_our_own_default_but_for_the_proxy_in_front(data_dir: Path) -> None:
+    """An empty value counts as not set."""
     written = {name.lower(): value for name, value in services()["web"]["environment"].items() if value}
     found = settings.load(data_dir=data_dir, **written)
     assert found.trusted_proxies == 1
