@@ -7,12 +7,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import String, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from service import errors
 from service.db import Base
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LONGEST = 40
 
 
 class Theme(Base):
@@ -22,7 +24,7 @@ class Theme(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    slug: Mapped[str] = mapped_column(String(40), unique=True)
+    slug: Mapped[str] = mapped_column(String(LONGEST), unique=True)
     name_nl: Mapped[str] = mapped_column(String(80))
     name_en: Mapped[str] = mapped_column(String(80))
     retired_at: Mapped[datetime | None]
@@ -33,16 +35,20 @@ class Theme(Base):
 
 
 def add(*, session: Session, slug: str, name_nl: str, name_en: str) -> Theme:
-    if not SLUG.fullmatch(slug) or len(slug) > 40:
+    if not _is_slug(slug):
         raise errors.Refused("slug", "A slug has small letters, digits and single hyphens, 40 at most.")
+    taken = errors.Refused("slug", "There is a theme “%(slug)s” already.", slug=slug)
     if session.scalar(select(Theme.id).where(Theme.slug == slug)):
-        raise errors.Refused("slug", "There is a theme “%(slug)s” already.", slug=slug)
+        raise taken
     for field, name in (("nl", name_nl), ("en", name_en)):
         if not name.strip() or len(name) > 80 or not name.isprintable():
             raise errors.Refused(field, "A theme needs a name of 80 characters at most.")
     theme = Theme(slug=slug, name_nl=name_nl.strip(), name_en=name_en.strip())
-    session.add(theme)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(theme)
+    except IntegrityError:  # two admins add it at once
+        raise taken from None
     return theme
 
 
@@ -53,7 +59,7 @@ def retire(*, session: Session, slug: str, now: datetime) -> Theme:
 
 
 def by_slug(*, session: Session, slug: str) -> Theme:
-    theme = session.scalar(select(Theme).where(Theme.slug == slug))
+    theme = session.scalar(select(Theme).where(Theme.slug == slug)) if _is_slug(slug) else None
     if theme is None:
         raise errors.NotFound("There is no theme “%(slug)s”.", slug=slug)
     return theme
@@ -93,3 +99,7 @@ def cut(*, session: Session, theme_id: int, now: datetime) -> datetime:
     session.refresh(theme)
     theme.cut_at = now if theme.cut_at is None or theme.cut_at < now else theme.cut_at + timedelta(microseconds=1)
     return theme.cut_at
+
+
+def _is_slug(text: str) -> bool:
+    return len(text) <= LONGEST and SLUG.fullmatch(text) is not None

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, themes
@@ -15,6 +16,7 @@ from service.issues.models import Issue, IssueState
 
 ASSEMBLE_BEFORE = timedelta(hours=24)  # so long a chief has to look
 CATCH_UP = timedelta(hours=6)  # an hour missed by more is held for the editor
+YEARS = range(2000, 3000)  # at the ends of the calendar an hour can't be told in UTC
 WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
 
 log = structlog.get_logger()
@@ -23,12 +25,16 @@ log = structlog.get_logger()
 def monday(week: str) -> date:
     """The first day of ISO week "2026-W49". Raises Refused on field "week"."""
     found = WEEK.fullmatch(week.strip())
-    if found is None:
+    if found is None or int(found[1]) not in YEARS:
         raise errors.Refused("week", "Give an ISO week, as in 2026-W49.")
     try:
         return date.fromisocalendar(int(found[1]), int(found[2]), 1)
     except ValueError:
         raise errors.Refused("week", "The year %(year)s has no week %(week)s.", year=found[1], week=found[2]) from None
+
+
+def is_over(*, now: datetime, week: str) -> bool:
+    return now >= _end(monday(week))
 
 
 def week_of(moment: datetime) -> str:
@@ -49,7 +55,7 @@ def parse_local(text: str) -> datetime:
         typed = datetime.fromisoformat(text.strip())
     except ValueError:
         typed = None
-    if typed is None or typed.tzinfo is not None:
+    if typed is None or typed.tzinfo is not None or typed.year not in YEARS:
         raise errors.Refused("send_at", "Give day and hour in Dutch time, as in 2026-12-03T09:00.")
     return local(typed.date(), typed.time())
 
@@ -61,16 +67,21 @@ def plan(*, session: Session, now: datetime, theme_id: int, week: str, send_at: 
     if theme is None or theme.retired_at is not None:
         raise errors.Refused("theme", "Choose a theme that is open.")
     hour = _hour(now=now, week=week, send_at=send_at)
+    taken = errors.Conflict("“%(theme)s” has its issue in week %(week)s already.", theme=theme.slug, week=week)
     issue = session.scalar(select(Issue).where(Issue.theme_id == theme_id, Issue.week == week).with_for_update())
     if issue is None:
         issue = Issue(theme_id=theme_id, week=week, state=IssueState.PLANNED, send_at=hour, planned_at=now)
-        session.add(issue)
+        try:
+            with session.begin_nested():
+                session.add(issue)
+        except IntegrityError:  # two chiefs plan it at once
+            raise taken from None
     elif issue.state is IssueState.CANCELLED and issue.cut_at is None:
         issue.move(IssueState.PLANNED)
         issue.send_at, issue.planned_at, issue.held_since, issue.note = hour, now, None, ""
         issue.assembled_at = issue.approved_at = issue.approved_by_id = issue.finished_at = None
     else:
-        raise errors.Conflict("“%(theme)s” has its issue in week %(week)s already.", theme=theme.slug, week=week)
+        raise taken
     session.flush()
     return issue
 
@@ -120,7 +131,7 @@ def hold_missed(*, session: Session, now: datetime) -> int:
 
 def _hour(*, now: datetime, week: str, send_at: datetime | None) -> datetime:
     start = monday(week)
-    first, last = local(start, time(0)), local(start + timedelta(days=7), time(0))
+    first, last = local(start, time(0)), _end(start)
     if now >= last:
         raise errors.Refused("week", "Week %(week)s is over.", week=week)
     if send_at is None:
@@ -132,3 +143,7 @@ def _hour(*, now: datetime, week: str, send_at: datetime | None) -> datetime:
     if send_at < now - timedelta(minutes=1):
         raise errors.Refused("send_at", "This hour has gone. Choose a later one.")
     return send_at
+
+
+def _end(monday: date) -> datetime:
+    return local(monday + timedelta(days=7), time(0))

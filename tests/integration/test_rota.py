@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import flask
 import pytest
 from sqlalchemy.orm import Session
 
-from service import errors, themes
+from service import db, errors, themes
 from service.issues import rota
 from service.issues.models import Issue, IssueState
 from tests import make
+from tests.integration.races import Beside
 
 NOW = make.NOW  # Tuesday of 2026-W48
+# At the ends of the calendar, where an hour can't be told in UTC.
+FAR_WEEKS = ("9999-W52", "0001-W01", "0000-W01")
+FAR_HOURS = ("0001-01-01T00:00", "9999-12-31T23:59")
 
 
 def plan(session: Session, week: str = "2026-W49", send_at: str | None = None, now: datetime = NOW) -> Issue:
@@ -51,14 +56,16 @@ def test_sunday_evening_before_and_after_the_clock_changes_belongs_to_its_week(s
         plan(session, "2027-W43", "2027-11-01T00:00")
 
 
-@pytest.mark.parametrize("week", ["", "2026-49", "2026-W54", "2025-W53", "W49", "2026-W00", "2026-W49x", "20२6-W49"])
+@pytest.mark.parametrize(
+    "week", ["", "2026-49", "2026-W54", "2025-W53", "W49", "2026-W00", "2026-W49x", "20२6-W49", *FAR_WEEKS]
+)
 def test_what_is_no_week_is_refused(session: Session, week: str) -> None:
     with pytest.raises(errors.Refused) as refused:
         plan(session, week)
     assert refused.value.field == "week"
 
 
-@pytest.mark.parametrize("typed", ["", "donderdag", "2026-12-03T09:00+01:00", "2026-13-03T09:00", "09:00"])
+@pytest.mark.parametrize("typed", ["", "donderdag", "2026-12-03T09:00+01:00", "2026-13-03T09:00", "09:00", *FAR_HOURS])
 def test_what_is_no_hour_is_refused(typed: str) -> None:
     with pytest.raises(errors.Refused) as refused:
         rota.parse_local(typed)
@@ -79,6 +86,32 @@ def test_a_theme_has_one_issue_a_week_and_a_retired_one_has_none(session: Sessio
     themes.retire(session=session, slug="innovatie", now=NOW)
     with pytest.raises(errors.Refused):
         plan(session, "2026-W50")
+
+
+def test_of_two_chiefs_who_plan_one_week_at_once_one_is_told(app: flask.Flask) -> None:
+    with db.transaction() as session:
+        make.theme(session)
+    beside = Beside(app, plan)
+    with db.transaction() as session:
+        plan(session)
+        beside.start()
+    assert isinstance(beside.refusal(), errors.Conflict)
+
+
+def test_of_two_admins_who_add_one_theme_at_once_one_is_told(app: flask.Flask) -> None:
+    beside = Beside(app, lambda work: themes.add(session=work, slug="zorg", name_nl="Zorg", name_en="Care"))
+    with db.transaction() as session:
+        themes.add(session=session, slug="zorg", name_nl="Zorg", name_en="Care")
+        beside.start()
+    refused = beside.refusal()
+    assert isinstance(refused, errors.Refused)
+    assert refused.field == "slug"
+
+
+@pytest.mark.parametrize("slug", ["a\x00b", "zorg" * 1000, "", "Zorg", "\ud800"])
+def test_what_is_no_slug_is_no_theme(session: Session, slug: str) -> None:
+    with pytest.raises(errors.NotFound):
+        themes.by_slug(session=session, slug=slug)
 
 
 def test_a_cancelled_issue_of_which_nothing_went_out_can_be_planned_again(session: Session) -> None:
