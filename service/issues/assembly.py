@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, themes
@@ -23,7 +23,7 @@ def assemble(*, session: Session, now: datetime, issue_id: int, top_up: bool = F
     """Place the theme's published items, oldest first; without any the issue is skipped and says so.
 
     Harmless to repeat: an assembled issue stays as the chief left it, unless `top_up` asks to add
-    what was published since.
+    what was published since, or anything that waits when it has no items left.
     """
     issue = models.lock(session=session, issue_id=issue_id)
     if issue.state is IssueState.ASSEMBLED and not top_up:
@@ -32,13 +32,13 @@ def assemble(*, session: Session, now: datetime, issue_id: int, top_up: bool = F
         raise errors.Conflict("This issue is “%(state)s”: it can't be assembled any more.", state=str(issue.state))
     _take_turn(session=session, theme_id=issue.theme_id)
     placed = len(issue.placements)
-    found = _waiting(session=session, theme_id=issue.theme_id, most=MOST_ITEMS - placed)
+    found = _take(session=session, issue=issue, most=MOST_ITEMS - placed)
     for position, item in enumerate(found, start=placed + 1):
         issue.placements.append(Placement(item=item, position=position))
         item.state = ItemState.PLACED
     if issue.placements and issue.state is not IssueState.ASSEMBLED:
         issue.move(IssueState.ASSEMBLED)
-        issue.assembled_at, issue.note = now, ""
+        issue.assembled_at, issue.finished_at, issue.note = now, None, ""
         _tell_chiefs(session=session, now=now, issue=issue)
     elif not issue.placements and issue.state is IssueState.PLANNED:
         issue.move(IssueState.SKIPPED)
@@ -46,6 +46,11 @@ def assemble(*, session: Session, now: datetime, issue_id: int, top_up: bool = F
         log.info("issue_skipped", issue=issue.id)
     session.flush()
     return issue
+
+
+def waiting(*, session: Session, issue: Issue) -> int:
+    """How many items assembling it, or topping it up, would find; more than fit, perhaps."""
+    return session.scalar(select(func.count()).select_from(_found(issue).subquery())) or 0
 
 
 def reorder(*, session: Session, now: datetime, issue_id: int, item_ids: Sequence[int]) -> None:
@@ -93,10 +98,16 @@ def _take_turn(*, session: Session, theme_id: int) -> None:
     session.execute(select(themes.Theme.id).where(themes.Theme.id == theme_id).with_for_update())
 
 
-def _waiting(*, session: Session, theme_id: int, most: int) -> Sequence[Item]:
+def _found(issue: Issue) -> Select[Item]:
+    query = select(Item).where(Item.theme_id == issue.theme_id, Item.state == ItemState.PUBLISHED)
+    if issue.state is IssueState.ASSEMBLED and issue.placements:
+        return query.where(Item.published_at > issue.assembled_at)  # what was dropped doesn't come back
+    return query
+
+
+def _take(*, session: Session, issue: Issue, most: int) -> Sequence[Item]:
     query = (
-        select(Item)
-        .where(Item.theme_id == theme_id, Item.state == ItemState.PUBLISHED)
+        _found(issue)
         .order_by(Item.published_at, Item.id)
         .limit(max(most, 0))
         .with_for_update()

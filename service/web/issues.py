@@ -183,7 +183,7 @@ def _page(
         ready=items.some(
             session=reading, theme_id=issue.theme_id, state=ItemState.PUBLISHED, limit=assembly.MOST_ITEMS
         ),
-        more=items.waiting(session=reading).get(issue.theme_id, 0),
+        more=assembly.waiting(session=reading, issue=issue),
         edition=_edition(),
         shown="txt" if flask.request.args.get("kind") == "txt" else "html",
         most=assembly.MOST_ITEMS,

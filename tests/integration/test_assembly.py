@@ -17,6 +17,7 @@ from service.newsroom.models import Editor, EditorState, Item, ItemState, Notice
 from tests import make
 
 NOW = make.NOW
+LATER = NOW + timedelta(hours=1)
 
 
 def plan(session: Session, week: str = "2026-W49") -> Issue:
@@ -36,7 +37,7 @@ def titles(issue: Issue) -> list[str]:
 
 def assembled(session: Session, *names: str) -> Issue:
     for number, name in enumerate(names):
-        make.item(session, title=name, published_at=NOW + timedelta(minutes=number))
+        make.item(session, title=name, published_at=NOW - timedelta(minutes=len(names) - number))
     return assembly.assemble(session=session, now=NOW, issue_id=plan(session).id)
 
 
@@ -58,20 +59,32 @@ def test_an_issue_gathers_what_its_theme_published_oldest_first_and_tells_the_ch
 def test_assembling_twice_neither_doubles_nor_brings_back_what_the_chief_dropped(session: Session) -> None:
     issue = assembled(session, "Een", "Twee")
     assembly.drop(session=session, now=NOW, issue_id=issue.id, item_id=issue.placements[0].item_id)
-    make.item(session, title="Drie")
-    assembly.assemble(session=session, now=NOW, issue_id=issue.id)
+    make.item(session, title="Drie", published_at=LATER)
+    assembly.assemble(session=session, now=LATER, issue_id=issue.id)
     assert titles(issue) == ["Twee"]
-    assembly.assemble(session=session, now=NOW, issue_id=issue.id, top_up=True)
-    assert sorted(titles(issue)) == ["Drie", "Een", "Twee"]
+    assert assembly.waiting(session=session, issue=issue) == 1
+    assembly.assemble(session=session, now=LATER, issue_id=issue.id, top_up=True)
+    assert titles(issue) == ["Twee", "Drie"]
     assert session.scalar(select(func.count()).select_from(Notice)) == 0
+    following = plan(session, "2026-W50")
+    assert assembly.waiting(session=session, issue=following) == 1
+    assert titles(assembly.assemble(session=session, now=LATER, issue_id=following.id)) == ["Een"]
+
+
+def test_an_emptied_issue_can_gather_anew(session: Session) -> None:
+    issue = assembled(session, "Een")
+    assembly.drop(session=session, now=NOW, issue_id=issue.id, item_id=issue.placements[0].item_id)
+    assert assembly.waiting(session=session, issue=issue) == 1
+    assembly.assemble(session=session, now=NOW, issue_id=issue.id, top_up=True)
+    assert titles(issue) == ["Een"]
 
 
 def test_an_issue_without_items_is_skipped_and_says_so(session: Session) -> None:
     issue = assembled(session)
-    assert (issue.state, issue.note) == (IssueState.SKIPPED, "no_items")
+    assert (issue.state, issue.note, issue.finished_at) == (IssueState.SKIPPED, "no_items", NOW)
     make.item(session)
     assert assembly.assemble(session=session, now=NOW, issue_id=issue.id).state is IssueState.ASSEMBLED
-    assert issue.note == ""
+    assert (issue.note, issue.finished_at) == ("", None)
 
 
 def test_what_misses_an_issue_waits_for_the_next_of_its_theme(session: Session) -> None:
