@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flask
+from werkzeug.routing import IntegerConverter, ValidationError
 
 from service.web import (
     access,
@@ -26,6 +27,7 @@ from service.web import (
     view,
 )
 
+LARGEST_ID = 2**31 - 1
 # One line per room of pages; each module has a Blueprint named `blueprint`.
 ROOMS = (
     pages,
@@ -46,7 +48,20 @@ ROOMS = (
 )
 
 
+class Id(IntegerConverter):
+    """What a row's id can be. A larger number is no page of ours, rather than a fault of the database."""
+
+    regex = "[0-9]{1,10}"
+
+    def to_python(self, value: str) -> int:
+        number = int(value)
+        if number > LARGEST_ID:
+            raise ValidationError
+        return number
+
+
 def register(app: flask.Flask) -> None:
+    app.url_map.converters["int"] = Id  # before the first rule
     access.add(app)
     headers.add(app)
     view.add(app)

@@ -49,7 +49,7 @@ def _state(issue: str) -> IssueState:
 
 def _published(*titles: str) -> list[int]:
     with db.transaction() as session:
-        return [make.item(session, title=title).id for title in titles]
+        return [make.item(session, title=title, published_at=datetime.now(UTC)).id for title in titles]
 
 
 def _plan(desk: Desk, slug: str = "innovatie", weeks: int = 1) -> str:
@@ -180,6 +180,17 @@ def test_the_preview_is_the_mail_and_nothing_more_than_a_mail(chief: Desk) -> No
     assert chief.get(f"{issue}/preview/nl.txt").text == before
 
 
+def test_what_was_dropped_is_not_offered_as_newer(chief: Desk) -> None:
+    issue, (one, _two) = _assembled(chief, "Een", "Twee")
+    chief.post(f"{issue}/drop", {"item": str(one)})
+    assert "toevoegen" not in chief.text(issue)
+    newer = str(chief.post("/newsroom/items/new", {**GOOD, "title": "Drie", "do": "publish"}).headers["Location"])
+    assert "1 nieuwer bericht toevoegen" in chief.text(issue)
+    chief.post(f"{issue}/assemble", {"top_up": "yes"})
+    assert _items() == {"Een": ItemState.PUBLISHED, "Twee": ItemState.PLACED, "Drie": ItemState.PLACED}
+    assert newer in chief.text(issue)
+
+
 def test_a_test_mail_goes_to_the_editor_who_asks(chief: Desk) -> None:
     issue, _ = _assembled(chief, "Een")
     assert chief.post(f"{issue}/test", {"edition": "en"}).status_code == 302
@@ -298,6 +309,8 @@ def test_the_numbers_stand_on_the_page_while_it_goes_out(chief: Desk) -> None:
         ({"theme": "nonsense", "week": "2099-W01"}, "theme"),
         ({"theme": "innovatie", "week": "2099-W60"}, "week"),
         ({"theme": "innovatie", "week": "2020-W01"}, "week"),
+        ({"theme": "innovatie", "week": "9999-W52"}, "week"),
+        ({"theme": "innovatie", "week": "2099-W01", "send_at": "0001-01-01T00:00"}, "send_at"),
         ({"theme": "innovatie", "week": "2099-W01", "send_at": "morgen"}, "send_at"),
         ({"theme": "innovatie", "week": "2099-W01", "send_at": "2099-06-01T09:00"}, "send_at"),
     ],
@@ -327,9 +340,26 @@ def test_the_desk_shows_what_waits(chief: Desk) -> None:
     assert "2 berichten" in page
 
 
-@pytest.mark.parametrize("address", ["/newsroom/items/4711", "/newsroom/issues/4711", "/newsroom/nonsense"])
-def test_what_is_not_there_says_so(chief: Desk, address: str) -> None:
-    assert chief.get(address).status_code == 404
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/newsroom/items/4711",
+        "/newsroom/issues/4711",
+        "/newsroom/nonsense",
+        f"/newsroom/issues/{2**31 - 1}",
+        f"/newsroom/issues/{2**31}",
+        f"/newsroom/issues/{'9' * 23}",
+        f"/newsroom/items/{'9' * 5000}",
+        f"/newsroom/editors/{10**11}/end",
+        "/newsroom/themes/a%00b/retire",
+        "/newsroom/themes/nonsense/retire",
+    ],
+    ids=lambda address: address[:40],
+)
+def test_what_is_not_there_says_so(app: flask.Flask, address: str) -> None:
+    missing = Desk(app, Role.ADMIN).get(address)
+    assert missing.status_code == 404
+    assert "<h1>" in missing.text
 
 
 def test_an_admin_invites_and_the_invited_editor_signs_in(app: flask.Flask, doorbells: Rung) -> None:
