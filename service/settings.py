@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
@@ -208,8 +208,20 @@ def current() -> Settings:
 
 def current_or_exit() -> Settings:
     """For processes' front doors: a bad setting ends the process with a clear line, status 2."""
-    try:
+    with _exit_when_refused():
         return current()
+
+
+def relay_or_exit() -> RelayAddress:
+    """The same, for a process that can do nothing without a relay."""
+    with _exit_when_refused():
+        return current().relay
+
+
+@contextlib.contextmanager
+def _exit_when_refused() -> Iterator[None]:
+    try:
+        yield
     except errors.SettingsRefused as refused:
         sys.stderr.write(f"vinkje can't start:\n  {str(refused).replace(chr(10), chr(10) + '  ')}\n")
         raise SystemExit(2) from None

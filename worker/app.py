@@ -86,6 +86,7 @@ def _log_our_way(**_: object) -> None:
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _start(**_: object) -> None:
+    settings.relay_or_exit()  # better now than at each job
     halt.forget()
     wait_for_database()
 

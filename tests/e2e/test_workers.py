@@ -122,6 +122,16 @@ def test_a_worker_that_is_asked_to_stop_finishes_its_mail_and_returns_the_rest(
     assert batch.state is BatchState.WAITING
 
 
+def test_a_worker_without_a_relay_says_so_at_once(env: dict[str, str]) -> None:
+    """And doesn't wait for its database first."""
+    done = processes.run(*CELERY, "worker", "-c", "1", env={**env, "SMTP_URL": ""})
+    assert done.returncode == 2
+    said = done.stderr.partition("vinkje can't start:\n")[2]
+    assert said.startswith("  SMTP_URL: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_a_worker_that_starts_before_its_database_waits_for_it_and_says_so(
     postgres: Callable[[str], str], env: dict[str, str], tmp_path: Path
 ) -> None:
