@@ -1,0 +1,35 @@
+"""What the documents say of the house holds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from service import mail
+from tests import house
+
+DECISIONS = sorted((house.ROOT / "docs" / "decisions").glob("*.md"))
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    for path in DECISIONS:
+        title = path.read_text().partition("\n")[0]
+        assert re.fullmatch(rf"# {path.name[:4]} \w.*", title), path.name
+
+
+def test_a_decision_that_is_named_exists() -> None:
+    named = {
+        (module.name, number) for module in house.modules() for number in re.findall(r"decision (\d{4})", module.text)
+    }
+    written = {path.name[:4] for path in DECISIONS}
+    assert len(named) > 3
+    assert {(name, number) for name, number in named if number not in written} == set()
+
+
+@pytest.mark.parametrize("file", ["README.md", ".env.example"])
+def test_every_sender_stands_in_the_documents(file: str) -> None:
+    """The relay must be allowed to send as each of them."""
+    text = (house.ROOT / file).read_text()
+    assert [stream.value for stream in mail.Stream if f"{stream.value}@" not in text] == []
