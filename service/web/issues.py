@@ -188,6 +188,7 @@ def _page(
         shown="txt" if flask.request.args.get("kind") == "txt" else "html",
         most=assembly.MOST_ITEMS,
         early=issue.state in models.EARLY,
+        over=rota.is_over(now=session.now(), week=issue.week),
         send_at=(typed or {}).get("send_at") or issue.send_at.astimezone(i18n.HERE).strftime("%Y-%m-%dT%H:%M"),
         now=session.now(),
         errors=problems or [],
