@@ -25,7 +25,7 @@ def add(email: str, name: str, role: str, language: str) -> None:
 
     The password is asked for, or taken from VINKJE_PASSWORD.
     """
-    password = settings.current().vinkje_password or _ask()
+    password = _password()
     with db.transaction() as session:
         editors.add(
             session=session,
@@ -37,6 +37,23 @@ def add(email: str, name: str, role: str, language: str) -> None:
             language=language,
         )
     click.echo(f"Added {name} as {role}.")
+
+
+@group.command()
+@click.argument("email")
+def password(email: str) -> None:
+    """Set an editor's password, and sign them out everywhere.
+
+    The password is asked for, or taken from VINKJE_PASSWORD.
+    """
+    chosen = _password()
+    with db.transaction() as session:
+        name = editors.reset_password(session=session, now=datetime.now(UTC), email=email, password=chosen).name
+    click.echo(f"{name} has a new password.")
+
+
+def _password() -> str:
+    return settings.current().vinkje_password or _ask()
 
 
 def _ask() -> str:

@@ -39,14 +39,35 @@ def invite(*, session: Session, now: datetime, email: str, name: str, role: Role
         editor.name, editor.role, editor.language = _name(name), role, _language(language)
         editor.state = EditorState.INVITED
         editor.password_version += 1  # the older invitation must not work beside this one
-    editor.invited_at = now
-    session.flush()
-    notice = Notice(
-        kind=NoticeKind.INVITATION, editor_id=editor.id, language=editor.language, created_at=now, due_at=now
-    )
-    session.add(notice)
-    session.flush()
-    jobs.enqueue(session, jobs.SEND_NOTICE, notice.id)
+    return _mail_invitation(session, now, editor)
+
+
+def reinvite(*, session: Session, now: datetime, editor_id: int) -> Editor:
+    """The way back in for who forgot the password: ends it and its sessions, and mails a link to choose another.
+    Raises Conflict for the last admin, who would shut everybody out until that mail is read.
+    """
+    editor = _locked(session, editor_id)
+    if editor.state is EditorState.LEFT:
+        raise errors.Conflict("This editor has left. Invite them with the form.")
+    if editor.state is EditorState.ACTIVE:
+        _keep_an_admin(session, editor)
+    editor.state, editor.password_hash = EditorState.INVITED, ""
+    editor.password_version += 1
+    sessions.revoke_all(session=session, now=now, editor_id=editor.id)
+    return _mail_invitation(session, now, editor)
+
+
+def reset_password(*, session: Session, now: datetime, email: str, password: str) -> Editor:
+    """By the operator, when nobody else can let this editor in. Ends the editor's sessions; who was invited and
+    hasn't answered can sign in from now on. Raises NotFound for who has left, too.
+    """
+    query = select(Editor).where(Editor.email == _address(email), Editor.state != EditorState.LEFT)
+    editor = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    if editor is None:
+        raise errors.NotFound("There is no editor with this address.")
+    _set_password(editor, password)
+    editor.state = EditorState.ACTIVE
+    sessions.revoke_all(session=session, now=now, editor_id=editor.id)
     return editor
 
 
@@ -133,6 +154,18 @@ def _new(
             session.add(editor)
     except IntegrityError:  # two admins invite the same person at once
         raise errors.Refused("email", "There is an editor with this address already.") from None
+    return editor
+
+
+def _mail_invitation(session: Session, now: datetime, editor: Editor) -> Editor:
+    editor.invited_at = now
+    session.flush()
+    notice = Notice(
+        kind=NoticeKind.INVITATION, editor_id=editor.id, language=editor.language, created_at=now, due_at=now
+    )
+    session.add(notice)
+    session.flush()
+    jobs.enqueue(session, jobs.SEND_NOTICE, notice.id)
     return editor
 
 

@@ -41,8 +41,7 @@ def invite() -> ResponseReturnValue:
             ).email
     except errors.Refused as refused:
         return _page(form, [(FIELDS.get(refused.field, refused.field), session.say(refused))]), 422
-    flask.flash(view.translate("An invitation is on its way to %(email)s. It is valid for seven days.", email=email))
-    return _back()
+    return _invited(email)
 
 
 @blueprint.post("/<int:editor_id>/role")
@@ -57,6 +56,29 @@ def change_role(editor_id: int) -> ResponseReturnValue:
         return _page({}, [("", session.say(conflict))]), 409
     flask.flash(view.translate("The role is changed."))
     return _back()
+
+
+@blueprint.get("/<int:editor_id>/invitation")
+def ask_reinvite(editor_id: int) -> str:
+    editor = editors.find(session=db.reading(), editor_id=editor_id)
+    return flask.render_template(
+        "newsroom/ask.html",
+        heading=view.translate("Mail %(name)s a new invitation?", name=editor.name),
+        advice=view.translate("They are signed out at once, and sign in again once they have chosen a new password."),
+        action=flask.url_for("editors.reinvite", editor_id=editor_id),
+        button=view.translate("Send the invitation"),
+        back=flask.url_for("editors.listing"),
+    )
+
+
+@blueprint.post("/<int:editor_id>/invitation")
+def reinvite(editor_id: int) -> ResponseReturnValue:
+    try:
+        with db.transaction() as work:
+            email = editors.reinvite(session=work, now=session.now(), editor_id=editor_id).email
+    except errors.Conflict as conflict:
+        return _page({}, [("", session.say(conflict))]), 409
+    return _invited(email)
 
 
 @blueprint.get("/<int:editor_id>/end")
@@ -80,6 +102,11 @@ def end(editor_id: int) -> ResponseReturnValue:
     except errors.Conflict as conflict:
         return _page({}, [("", session.say(conflict))]), 409
     flask.flash(view.translate("The access is ended."))
+    return _back()
+
+
+def _invited(email: str) -> ResponseReturnValue:
+    flask.flash(view.translate("An invitation is on its way to %(email)s. It is valid for seven days.", email=email))
     return _back()
 
 

@@ -53,6 +53,8 @@ NEEDS: dict[str, Role] = {
     "editors.listing": Role.ADMIN,
     "editors.invite": Role.ADMIN,
     "editors.change_role": Role.ADMIN,
+    "editors.ask_reinvite": Role.ADMIN,
+    "editors.reinvite": Role.ADMIN,
     "editors.ask_end": Role.ADMIN,
     "editors.end": Role.ADMIN,
     "themes.listing": Role.ADMIN,
@@ -101,7 +103,10 @@ def guard() -> ResponseReturnValue | None:
     needed = NEEDS.get(request.endpoint)
     if needed is None or not editor.role.covers(needed):
         raise errors.NotAllowed("Your role doesn't reach this far. Ask an administrator.")
-    return _checked_form()
+    refused = _checked_form()
+    if refused is None and request.method == "POST":
+        _note_presence()
+    return refused
 
 
 def now() -> datetime:
@@ -178,12 +183,13 @@ def _known() -> Editor | None:
     if carried is None:
         return None
     found = sessions.find(session=db.reading(), now=now(), token=carried)
-    if found is None:
-        return None
-    if now() - found.seen_at > sessions.TOUCH:
-        with db.transaction() as session:
-            sessions.touch(session=session, now=now(), token=carried)
-    return found.editor
+    return found.editor if found else None
+
+
+def _note_presence() -> None:
+    """By forms only: GET never changes anything."""
+    with db.transaction() as session:
+        sessions.touch(session=session, now=now(), token=token() or "")
 
 
 def _sign_in_first() -> ResponseReturnValue:

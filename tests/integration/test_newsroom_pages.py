@@ -273,6 +273,38 @@ def test_an_issue_that_missed_its_hour_says_that_it_waits(chief: Desk) -> None:
     assert "wacht op u" in chief.text("/newsroom/")
 
 
+@pytest.mark.parametrize("state", [IssueState.PLANNED, IssueState.ASSEMBLED, IssueState.APPROVED])
+def test_a_held_issue_whose_week_is_over_offers_only_what_can_be_done(chief: Desk, state: IssueState) -> None:
+    issue, _ = _assembled(chief, "Een")
+    address = f'action="{issue}/replan"'
+    with db.transaction() as session:
+        found = session.scalars(select(Issue)).one()
+        found.state, found.held_since = state, datetime.now(UTC)
+    assert address in chief.text(issue)
+    assert "andere tijd" in chief.text(issue)
+    with db.transaction() as session:
+        found = session.scalars(select(Issue)).one()
+        found.week, found.send_at = "2026-W01", datetime(2026, 1, 1, 8, tzinfo=UTC)
+    page = chief.text(issue)
+    assert address not in page
+    assert "andere tijd" not in page
+    assert "de week is voorbij" in page
+    assert f'action="{issue}/cancel"' in page
+    assert chief.post(f"{issue}/replan", {"send_at": "2026-01-01T10:00"}).status_code == 422
+
+
+def test_a_held_issue_whose_week_is_over_can_still_go(chief: Desk, doorbells: Rung) -> None:
+    issue, _ = _assembled(chief, "Een")
+    with db.transaction() as session:
+        found = session.scalars(select(Issue)).one()
+        found.held_since = datetime.now(UTC)
+        found.week, found.send_at = "2026-W01", datetime(2026, 1, 1, 8, tzinfo=UTC)
+    _approve(chief, issue)
+    doorbells.clear()
+    assert chief.post(f"{issue}/send", {"sure": "yes"}).status_code == 302
+    assert [name for name, _ in doorbells] == ["vinkje.start_round"]
+
+
 def test_a_cancelled_issue_gives_its_items_back(chief: Desk) -> None:
     issue, _ = _assembled(chief, "Een")
     chief.post(f"{issue}/cancel", {"sure": "yes"})
@@ -382,6 +414,23 @@ def test_an_admin_invites_and_the_invited_editor_signs_in(app: flask.Flask, door
     assert stranger.get(path).status_code == 404
     assert stranger.sign_in("joris@gemeente.example").status_code == 302
     assert "Good day, Joris" in stranger.text("/newsroom/")
+
+
+def test_an_admin_mails_a_new_invitation_to_who_forgot_the_password(app: flask.Flask, doorbells: Rung) -> None:
+    admin, writer = Desk(app, Role.ADMIN), Desk(app, Role.WRITER)
+    with db.transaction() as session:
+        ids = {str(editor.role): editor.id for editor in session.scalars(select(Editor)).all()}
+    address = f"/newsroom/editors/{ids['writer']}/invitation"
+    assert address in admin.text("/newsroom/editors")
+    assert "Carla Visser een nieuwe uitnodiging mailen?" in admin.text(address)
+    assert writer.get("/newsroom/").status_code == 200
+    assert admin.post(address).status_code == 302
+    assert "onderweg naar writer@gemeente.example" in admin.text("/newsroom/editors")
+    assert [name for name, _ in doorbells] == ["vinkje.send_notice"]
+    assert writer.get("/newsroom/").status_code == 302
+    last = admin.post(f"/newsroom/editors/{ids['admin']}/invitation")
+    assert last.status_code == 409
+    assert "Dit is de laatste beheerder." in last.text
 
 
 def test_an_admin_changes_roles_and_ends_access_but_not_the_last_admins(app: flask.Flask) -> None:

@@ -17,7 +17,7 @@ from werkzeug.routing import Rule
 
 from service import app as service_app
 from service import db, settings
-from service.newsroom import sessions
+from service.issues.models import Issue
 from service.newsroom.models import Editor, EditorSession, Item, Role
 from service.web import session as web_session
 from tests import make
@@ -32,7 +32,7 @@ def _rules(app: flask.Flask) -> list[Rule]:
     return [rule for rule in app.url_map.iter_rules() if ROOM.match(rule.rule)]
 
 
-def _addresses(app: flask.Flask) -> Iterator[tuple[str, str, str]]:
+def _addresses(app: flask.Flask, **ids: int) -> Iterator[tuple[str, str, str]]:
     """endpoint, method, address of every page of the newsroom, with likely values filled in."""
     likely: dict[str, Any] = {
         "language": "nl",
@@ -41,6 +41,7 @@ def _addresses(app: flask.Flask) -> Iterator[tuple[str, str, str]]:
         "item_id": 1,
         "issue_id": 1,
         "editor_id": 1,
+        **ids,
     }
     with app.test_request_context():
         for rule in _rules(app):
@@ -129,14 +130,22 @@ def test_a_form_that_came_too_late_keeps_what_was_typed(app: flask.Flask) -> Non
     desk.post("/newsroom/account/sessions")
     signed_out = desk.open("POST", "/newsroom/items/new", data=typed)
     assert signed_out.status_code == 401
-    assert "Log in op een nieuw tabblad" in signed_out.text
-    desk.sign_in("writer@gemeente.example")
-    token = TOKEN.search(desk.open("POST", "/newsroom/items/new", data=typed).text)
-    assert token is not None
-    again = desk.open("POST", "/newsroom/items/new", data={**typed, "csrf_token": token[1]})
-    assert again.status_code == 302
+    for step in ("Log in op een nieuw tabblad", "verstuur het opnieuw", "U ziet het dan nog een keer."):
+        assert step in signed_out.text
+    assert desk.sign_in("writer@gemeente.example").status_code == 302
+    once_more = desk.open("POST", "/newsroom/items/new", data={**typed, "csrf_token": _token(signed_out.text)})
+    assert once_more.status_code == 400
+    assert "Een heel verhaal" in once_more.text
+    last = desk.open("POST", "/newsroom/items/new", data={**typed, "csrf_token": _token(once_more.text)})
+    assert last.status_code == 302
     with db.transaction() as session:
         assert session.scalars(select(Item.title)).one() == "Lang getypt"
+
+
+def _token(page: str) -> str:
+    found = TOKEN.search(page)
+    assert found is not None
+    return found[1]
 
 
 def test_signing_in_renews_all_the_browser_brought(app: flask.Flask) -> None:
@@ -182,21 +191,41 @@ def test_a_session_that_was_idle_for_a_day_is_over(app: flask.Flask) -> None:
     assert desk.get("/newsroom/").status_code == 302
 
 
-def test_looking_at_pages_writes_no_more_than_that_one_was_there(app: flask.Flask) -> None:
+def _rows() -> dict[str, list[tuple[object, ...]]]:
+    """All that the database holds."""
+    with db.transaction() as session:
+        tables = db.Base.metadata.sorted_tables
+        return {table.name: sorted(map(tuple, session.execute(select(table))), key=repr) for table in tables}
+
+
+def test_looking_at_pages_writes_nothing(app: flask.Flask, doorbells: list[tuple[str, tuple[int, ...]]]) -> None:
+    with db.transaction() as session:
+        make.approved(session)
     desk = Desk(app, Role.ADMIN)
-    earlier = datetime.now(UTC) - timedelta(minutes=10)
+    with db.transaction() as session:
+        ids = {f"{kind.__name__.lower()}_id": session.scalars(select(kind.id)).one() for kind in (Item, Issue, Editor)}
+        session.execute(update(EditorSession).values(seen_at=datetime.now(UTC) - timedelta(minutes=10)))
+        doorbells.clear()
+    before, seen = _rows(), 0
+    for _, method, address in _addresses(app, **ids):
+        if method in ("GET", "HEAD"):
+            seen += desk.open(method, address).status_code == 200
+    assert seen >= 26
+    assert _rows() == before
+    assert doorbells == []
+
+
+def test_a_form_that_is_sent_keeps_the_session_alive(app: flask.Flask) -> None:
+    desk = Desk(app, Role.WRITER)
+    earlier = datetime.now(UTC) - timedelta(hours=11)
     with db.transaction() as session:
         session.execute(update(EditorSession).values(seen_at=earlier))
-
-    def seen() -> datetime:
-        with db.transaction() as session:
-            return session.scalars(select(EditorSession.seen_at)).one()
-
-    desk.get("/newsroom/")
-    first = seen()
-    assert first - earlier > sessions.TOUCH
-    desk.get("/newsroom/")
-    assert seen() == first
+    desk.open("POST", "/newsroom/account/language", data={"speak": "nl"})  # without its CSRF token
+    with db.transaction() as session:
+        assert session.scalars(select(EditorSession.seen_at)).one() == earlier
+    desk.post("/newsroom/account/language", {"speak": "nl"})
+    with db.transaction() as session:
+        assert session.scalars(select(EditorSession.seen_at)).one() - earlier > timedelta(hours=10)
 
 
 def test_the_sixth_wrong_password_has_to_wait(app: flask.Flask) -> None:
