@@ -17,6 +17,9 @@ LEASE = timedelta(minutes=5)
 # Growing pauses after a 4xx; after the last one the mail is given up.
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 480))
 MOST_CLAIMS = 10
+# While nobody is to blame (a broken line, a relay that is down) the pauses grow with the mail's age, in these bounds.
+SHORTEST, LONGEST = timedelta(seconds=30), timedelta(minutes=15)
+GIVE_UP = timedelta(hours=72)  # as old as a mail may get, whoever is to blame
 
 
 class Outgoing:
@@ -27,6 +30,10 @@ class Outgoing:
     attempts: Mapped[int] = mapped_column(default=0)
     mailed_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
+
+    @property
+    def made_at(self) -> datetime:
+        raise NotImplementedError
 
 
 def claim(*, session: Session, model: type[Outgoing], row_id: int, now: datetime) -> bool:
@@ -63,10 +70,11 @@ def later(*, session: Session, model: type[Outgoing], row_id: int, now: datetime
     row = session.get(model, row_id)
     if row is None:
         return
-    if not charged:
-        row.attempts -= 1
-        row.due_at = now + PAUSES[0] / 2
-    elif row.attempts > len(PAUSES):
+    age = now - row.made_at
+    if age >= GIVE_UP or (charged and row.attempts > len(PAUSES)):
         row.due_at, row.failed_at = None, now
+    elif not charged:
+        row.attempts -= 1
+        row.due_at = now + min(max(age / 4, SHORTEST), LONGEST)
     else:
         row.due_at = now + PAUSES[row.attempts - 1]

@@ -5,7 +5,8 @@
     start a round            at its send hour                                service/issues/rota.py
     nudge a batch            waiting without a nudge, or its lease is over   service/delivery/batches.py
     try a reader again       5 min, 15 min, 1 h, every 4 h; up to 48 h       service/delivery/outcomes.py
-    send a single mail again 1 min, 5 min, 30 min, 2 h, 8 h                  service/outbox.py
+    send a single mail again 1 min, 5 min, 30 min, 2 h, 8 h; after a broken
+                             line ½ to 15 min, for 72 h                      service/outbox.py
     forget a request         72 hours after it was made                      service/subscribers/confirmation.py
 
 So it doesn't matter when a tick is missed, comes twice, or comes from two beats.

@@ -116,3 +116,7 @@ class Notice(Outgoing, Base):
     created_at: Mapped[datetime]
 
     editor: Mapped[Editor] = relationship()
+
+    @property
+    def made_at(self) -> datetime:
+        return self.created_at

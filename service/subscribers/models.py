@@ -131,6 +131,10 @@ class Confirmation(Outgoing, Base):
 
     subscriber: Mapped[Subscriber] = relationship()
 
+    @property
+    def made_at(self) -> datetime:
+        return self.requested_at
+
 
 class Suppression(Base):
     """An address we may not mail, as a keyed hash: the key is not in the database."""
