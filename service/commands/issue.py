@@ -15,7 +15,7 @@ from service.issues import approval, assembly, models, rota
 
 group = AppGroup("issue", help="One theme, one week: from plan to sent.")
 ISSUE_ID = click.IntRange(min=1, max=2**31 - 1)
-NUMBERS = ("audience", "accepted", "deferred", "rejected", "given_up", "uncertain", "left")
+NUMBERS = ("audience", "accepted", "deferred", "rejected", "given_up", "uncertain", "left", "waiting")
 
 
 @group.command()

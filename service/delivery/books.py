@@ -48,7 +48,7 @@ def of(*, session: Session, issue_id: int) -> Books:
     left = select(func.sum(Batch.left_count)).where(Batch.issue_id == issue_id, Batch.state == BatchState.DONE)
     return Books(
         audience=issue.audience,
-        left=session.scalar(left) or 0,
-        waiting=session.scalar(waiting) or 0,
+        left=int(session.scalar(left) or 0),
+        waiting=int(session.scalar(waiting) or 0),  # PostgreSQL adds up bigints as a decimal
         **{str(outcome): counted.get(str(outcome), 0) for outcome in Outcome},
     )

@@ -18,7 +18,10 @@ from tests.integration.operator import done, refused, vinkje
 from tests.make import NOW
 
 Rung = list[tuple[str, tuple[int, ...]]]
-KEYS = ["id", "theme", "week", "state", "audience", "accepted", "deferred", "rejected", "given_up", "uncertain", "left"]
+KEYS = [
+    "id", "theme", "week", "state", "audience",
+    "accepted", "deferred", "rejected", "given_up", "uncertain", "left", "waiting",
+]  # fmt: skip
 BOOK = [*KEYS[4:]]
 
 
@@ -112,12 +115,14 @@ def test_an_issue_goes_its_road(app: flask.Flask, issue_id: int, doorbells: Rung
         "week": "2026-W49",
         "state": "sending",
         "audience": 1,
+        "waiting": 1,
     }
     assert done(app, "issue", "pause", issue_id) == f"Issue {issue_id} is paused.\n"
     assert done(app, "issue", "resume", issue_id) == f"Issue {issue_id} is sending.\n"
     assert done(app, "issue", "cancel", issue_id) == f"Issue {issue_id} is cancelled.\n"
     table = dict(line.rsplit(None, 1) for line in done(app, "issue", "show", issue_id).splitlines())
     assert (table["state"], table["given up"]) == ("cancelled", "0")
+    assert int(table["audience"]) == sum(int(table[name.replace("_", " ")]) for name in BOOK[1:]) == 1
 
 
 def test_an_issue_without_items_says_that_it_is_skipped(app: flask.Flask) -> None:
