@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import db, errors, jobs
@@ -107,19 +107,25 @@ def _due(now: datetime, limit: int) -> Select[int]:
 
 
 def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -> Claimed | None:
-    """None when it isn't due, another worker has it, or its issue isn't going out."""
-    sending = exists().where(Issue.id == Batch.issue_id, Issue.state == IssueState.SENDING)
+    """None when it isn't due, another worker has it, or its issue isn't going out.
+
+    Shares the issue's lock until commit: who cancels the issue sees the batch that is held, or no batch is had.
+    """
+    query = select(Issue).join(Batch, Batch.issue_id == Issue.id).where(Batch.id == batch_id)
+    query = query.with_for_update(read=True, of=Issue).execution_options(populate_existing=True)
+    issue = session.scalar(query)
+    if issue is None or issue.state is not IssueState.SENDING:
+        return None
     taken = session.execute(
         update(Batch)
-        .where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now, sending)
+        .where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
         # Without its nudge: if we die, the tick needn't wait before it rings again.
         .values(state=BatchState.SENDING, fence=Batch.fence + 1, due_at=now + lease, nudged_at=None)
         .execution_options(synchronize_session=False)
     )
     if not _hit(taken):
         return None
-    query = select(Batch, Issue).join(Issue, Issue.id == Batch.issue_id).where(Batch.id == batch_id)
-    batch, issue = session.execute(query.execution_options(populate_existing=True)).one()
+    batch = session.get_one(Batch, batch_id, populate_existing=True)
     assert issue.cut_at is not None  # an issue that goes out was cut
     return Claimed(
         batch_id=batch.id,
@@ -173,8 +179,12 @@ def record(
         upsert = row.on_conflict_do_update(
             index_elements=["issue_id", "subscriber_id"],
             set_={**fresh, "attempts": Delivery.attempts + 1},
-            # The last guard: what is final stays.
-            where=Delivery.outcome == Outcome.DEFERRED,
+            # The last guard: what is final stays. But who was given up because the round was cancelled
+            # while their try was under way, has the answer to that try.
+            where=or_(
+                Delivery.outcome == Outcome.DEFERRED,
+                and_(Delivery.outcome == Outcome.GIVEN_UP, row.excluded.outcome != Outcome.DEFERRED),
+            ),
         )
         session.execute(upsert, [_row(claimed, result) for result in results])
     for result in results:

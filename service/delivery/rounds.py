@@ -1,6 +1,7 @@
 """A round: one issue going out. Start, pause, resume, cancel, finish (design: the round, step 10).
 
-Locks go from the issue to its batches; a worker that holds a batch never asks for the issue's.
+Locks go from the issue to its batches: a worker shares the issue's while it claims a batch, and once it
+holds the batch it never asks for the issue's in the same transaction.
 """
 
 from __future__ import annotations

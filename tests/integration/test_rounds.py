@@ -124,6 +124,34 @@ def test_a_cancelled_round_keeps_its_items_when_a_mail_may_have_gone_out(session
     assert (found.waiting, found.balance) == (2, True)
 
 
+@pytest.mark.parametrize("app", ["postgresql"], indirect=True)
+def test_who_cancels_while_a_batch_is_claimed_frees_no_item_that_goes_out(app: flask.Flask) -> None:
+    """On SQLite writers go one after the other."""
+    with db.transaction() as session:
+        issue_id = rounds.start(session=session, now=NOW, issue_id=approved(session).id).id
+        batch_id = session.scalars(select(Batch.id)).one()
+    begun = threading.Event()
+
+    def cancel() -> None:
+        with app.app_context(), db.transaction() as session:
+            begun.set()
+            rounds.cancel(session=session, now=NOW, issue_id=issue_id)
+
+    canceller = threading.Thread(target=cancel)
+    with db.transaction() as session:
+        claimed = batches.claim(session=session, now=NOW, batch_id=batch_id, lease=LEASE)
+        canceller.start()
+        assert begun.wait(20)
+        canceller.join(0.5)
+        assert canceller.is_alive()  # it waits for what we hold
+    canceller.join(20)
+
+    assert claimed is not None
+    with db.transaction() as session:
+        assert find(session=session, issue_id=issue_id).state is IssueState.CANCELLED
+        assert item_states(session) == {ItemState.PLACED}
+
+
 def test_a_round_that_is_cancelled_before_any_mail_gives_its_items_back(session: Session) -> None:
     issue = rounds.start(session=session, now=NOW, issue_id=approved(session).id)
 

@@ -292,6 +292,33 @@ def test_pause_and_cancel_are_heard_between_two_mails(
     assert len(got(relay)) == len(set(got(relay)))
 
 
+@pytest.mark.parametrize(
+    ("answer", "column"), [(None, "accepted"), ("", "uncertain"), (FULL, "rejected"), (BUSY, "given_up")]
+)
+def test_who_had_an_answer_while_the_round_was_cancelled_is_not_given_up(
+    begin: Begin, relay: fakes.Relay, answer: str | None, column: str
+) -> None:
+    relay.answer_rcpt = lambda to: BUSY
+    trip = begin(1)
+    assert trip.send().deferred == 1
+    relay.answer_rcpt = lambda to: None
+
+    def cancel() -> None:
+        with trip.app.app_context():
+            trip.act(rounds.cancel)
+
+    def answer_data(to: str) -> str | None:
+        meanwhile = threading.Thread(target=cancel)
+        meanwhile.start()
+        meanwhile.join(20)
+        return answer
+
+    relay.answer_data = answer_data
+    found = trip.send(later=timedelta(minutes=6))
+    assert trip.issue().state is IssueState.CANCELLED
+    assert getattr(found, column) == 1, found
+
+
 def test_a_worker_that_must_stop_finishes_the_mail_in_flight_and_returns_the_rest(
     begin: Begin, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]]
 ) -> None:
