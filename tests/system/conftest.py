@@ -91,6 +91,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(_site: Site) -> Site:
     """The site with three themes and nobody else in it."""
     _site.complaints.clear()
+    _site.app.config["MAILBOX_DIR"] = None
     with _site.app.app_context(), db.transaction() as session:
         for table in reversed(db.Base.metadata.sorted_tables):
             session.execute(table.delete())
