@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
 
 from service import mail
 from tests import house
 
+# What we need without importing it: found by a URL, run as a command, or only data.
+UNSEEN = {"psycopg", "redis", "gunicorn", "tzdata"}
 DECISIONS = sorted((house.ROOT / "docs" / "decisions").glob("*.md"))
 
 
@@ -33,3 +39,21 @@ def test_every_sender_stands_in_the_documents(file: str) -> None:
     """The relay must be allowed to send as each of them."""
     text = (house.ROOT / file).read_text()
     assert [stream.value for stream in mail.Stream if f"{stream.value}@" not in text] == []
+
+
+def _imported() -> Iterator[str]:
+    for module in house.modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            if isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.partition(".")[0]
+
+
+def test_every_package_that_we_ask_for_is_used() -> None:
+    project = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[\[<>=]", package)[0] for package in project["dependencies"]}
+    packages = metadata.packages_distributions()
+    used = {package.lower() for module in set(_imported()) for package in packages.get(module, [])}
+    assert asked >= UNSEEN
+    assert asked - UNSEEN - used == set()
