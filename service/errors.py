@@ -1,4 +1,5 @@
-"""Every expected failure, on one page. The code is stable; the HTTP status is chosen at the door.
+"""Every expected failure, on one page. The code is stable: log lines and their alerts are found by it
+(service/web/access.py). The HTTP status is chosen at the door.
 
 VinkjeError
 ├── SettingsRefused      the environment holds a value we can't start with

@@ -1,4 +1,6 @@
-"""One log line per request, by its rule: a path may hold a token (requirements 4.8)."""
+"""One log line per request, by its rule: a path may hold a token (requirements 4.8). `fault` is the code of the
+expected failure that ended it (service/errors.py): two of them may share a status.
+"""
 
 from __future__ import annotations
 
@@ -30,5 +32,6 @@ def _log(response: flask.Response) -> flask.Response:
         rule=str(request.url_rule or "-"),
         status=response.status_code,
         ms=round(1000 * (time.perf_counter() - flask.g.started)),
+        **({"fault": flask.g.fault} if "fault" in flask.g else {}),
     )
     return response

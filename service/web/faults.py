@@ -62,6 +62,7 @@ def status(fault: errors.VinkjeError) -> int:
 
 
 def expected(fault: errors.VinkjeError) -> flask.Response:
+    flask.g.fault = fault.code
     code = status(fault)
     if code == 500:
         return _unforeseen(fault)

@@ -176,8 +176,10 @@ def test_unforeseen_faults_are_calm_outside_and_logged_without_token(fragile: Vi
 )
 def test_expected_faults_have_one_status_each(fragile: Visitor, fault: errors.VinkjeError, status: int) -> None:
     fragile.application.config["raises"] = fault
-    answer = fragile.get("/break/x")
+    with structlog.testing.capture_logs() as logged:
+        answer = fragile.get("/break/x")
     assert answer.status_code == status
+    assert (logged[-1]["event"], logged[-1]["fault"]) == ("request", fault.code)
     assert answer.headers.get("Retry-After") == ("90" if status == 429 else None)
     assert ("Vink minstens één thema aan." in answer.text) == (status == 422)
     assert "<b>" not in answer.text
