@@ -15,7 +15,7 @@ from service.subscribers import models as subscriber_models
 
 # Metadata knows a table once its module is imported.
 MODELS = (subscriber_models, issue_models, delivery_models, throttle, heartbeat)
-MIGRATIONS = str(Path(__file__).parent / "migrations")
+MIGRATIONS = db.MIGRATIONS
 
 
 def create_app() -> flask.Flask:

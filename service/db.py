@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import flask
 import sqlalchemy
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,6 +24,7 @@ from sqlalchemy.types import TypeDecorator
 
 from service import settings
 
+MIGRATIONS = str(Path(__file__).parent / "migrations")
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -96,6 +102,27 @@ def listen_sqlite(engine: Engine) -> None:
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """Where a database stands, and where this code wants it. `found` is None before the first migration."""
+
+    found: str | None
+    wanted: str | None
+
+    @property
+    def current(self) -> bool:
+        return self.found == self.wanted
+
+
+def migration(connection: Connection) -> Migration:
+    return Migration(MigrationContext.configure(connection).get_current_revision(), _head())
+
+
+@lru_cache(maxsize=1)
+def _head() -> str | None:
+    return ScriptDirectory(MIGRATIONS).get_current_head()
 
 
 @contextmanager

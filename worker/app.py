@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable
 
 import flask
 import structlog
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import app as service_app
-from service import db, jobs, logs, settings
+from service import db, errors, jobs, logs, settings
 from worker import halt, schedule, tasks
 
 WAIT_SECONDS = 2.0
@@ -45,23 +44,31 @@ def house() -> flask.Flask:
     return service_app.create_app()
 
 
+def _need_relay() -> None:
+    """At once, rather than at each mail. Beat and the web need none; `vinkje up` has its mailbox."""
+    try:
+        _ = settings.current().relay
+    except errors.SettingsRefused as refused:
+        sys.stderr.write(f"vinkje can't start:\n  {refused}\n")
+        raise SystemExit(2) from None
+
+
 def wait_for_database() -> None:
     """Until it answers and is migrated: services start in any order."""
-    head = ScriptDirectory(service_app.MIGRATIONS).get_current_head()
     with house().app_context():
-        while why := _not_ready(head):
+        while why := _not_ready():
             log.warning("waiting_for_database", why=why)
             time.sleep(WAIT_SECONDS)
         db.db.engine.dispose()  # children that are forked from here must not share a connection
 
 
-def _not_ready(head: str | None) -> str:
+def _not_ready() -> str:
     try:
         with db.db.engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            at = db.migration(connection)
     except SQLAlchemyError as fault:
         return f"no answer ({type(fault).__name__}); is DATABASE_URL right, and is the database running?"
-    return "" if found == head else f"it is at migration {found}, this code needs {head}: run `vinkje db upgrade`"
+    return "" if at.current else f"it is at migration {at.found}, this code needs {at.wanted}: run `vinkje db upgrade`"
 
 
 def _as_task(job: Callable[..., None]) -> Callable[..., None]:
@@ -88,6 +95,7 @@ def _log_our_way(**_: object) -> None:
 def _start(**_: object) -> None:
     settings.relay_or_exit()  # better now than at each job
     halt.forget()
+    _need_relay()
     wait_for_database()
 
 

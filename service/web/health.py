@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
 
 import flask
-import flask_migrate
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import db, heartbeat, settings
@@ -60,14 +56,7 @@ def _tick_age(now: datetime) -> float | None:
 def _database() -> str:
     """One of current, behind (or ahead: migrations and code differ), away."""
     try:
-        context = MigrationContext.configure(db.reading().connection())
-        return "current" if set(context.get_current_heads()) == _heads() else "behind"
+        return "current" if db.migration(db.reading().connection()).current else "behind"
     except SQLAlchemyError:
         db.reading().rollback()
         return "away"
-
-
-@lru_cache(maxsize=1)
-def _heads() -> frozenset[str]:
-    migrate: flask_migrate.Migrate = flask.current_app.extensions["migrate"].migrate
-    return frozenset(ScriptDirectory.from_config(migrate.get_config()).get_heads())

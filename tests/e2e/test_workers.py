@@ -150,6 +150,13 @@ def test_a_worker_that_starts_before_its_database_waits_for_it_and_says_so(
         worker.kill()
 
 
+def test_a_worker_without_a_relay_does_not_start(env: dict[str, str]) -> None:
+    done = processes.run(*CELERY, "worker", "-c", "1", "-n", "relayless@%h", env={**env, "SMTP_URL": ""})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "vinkje can't start:\n  SMTP_URL: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_worker_killed_in_mid_round_costs_nobody_their_mail(
     house: flask.Flask, env: dict[str, str], sink: fakes.Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
