@@ -45,8 +45,8 @@ def _move(issue_id: int, step: Callable[..., models.Issue], **more: object) -> N
 @group.command()
 @click.argument("issue_id", metavar="ID", type=ISSUE_ID)
 def assemble(issue_id: int) -> None:
-    """Gather the theme's published items."""
-    _move(issue_id, assembly.assemble)
+    """Gather the theme's published items. Again: add what was published since."""
+    _move(issue_id, assembly.assemble, top_up=True)
 
 
 @group.command()

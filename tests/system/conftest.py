@@ -34,6 +34,8 @@ class Site:
     def confirm_link(self, email: str) -> str:
         """The newest link that was mailed to `email`, or will be."""
         with self.app.app_context():
+            with db.transaction() as session:
+                make.taken(session)
             query = (
                 select(subscribers.Confirmation.id)
                 .join(subscribers.Subscriber)
