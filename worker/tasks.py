@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from service import db, errors, heartbeat, jobs, mail, outbox, settings, throttle
-from service.delivery import batches, rounds
+from service.delivery import nudges, rounds
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
@@ -154,7 +154,7 @@ def _start(session: Session, now: datetime) -> None:
 
 def _nudge(session: Session, now: datetime) -> None:
     quiet = max(settings.current().tick_seconds, LEAST_QUIET)
-    batches.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
+    nudges.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
 
 
 def _finish(session: Session, now: datetime) -> None:

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from service import db, errors, jobs
-from service.delivery.models import Batch, BatchState, Delivery, Outcome
+from service import db, errors
+from service.delivery import nudges
+from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
 from service.delivery.outcomes import Reader, Result
 from service.issues.models import Issue, IssueState
 from service.subscribers import addresses, unsubscribe
 from service.subscribers.models import EndReason, State, Subscriber, Subscription, SuppressionReason
-
-MOST_NUDGES = 500  # per sweep: while a long queue is worked off, each of these is one too many
-MOST_AT_ONCE = 10_000  # when a round starts; the sweep brings the rest
-OPEN = (BatchState.WAITING, BatchState.SENDING)
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class Claimed:
     last_id: int
     size: int
     cut_at: datetime
+    doubted_at: datetime | None
 
 
 def cut(*, session: Session, now: datetime, issue: Issue, cut_at: datetime, size: int) -> int:
@@ -74,38 +72,6 @@ def _in_audience(theme_id: int, cut_at: datetime) -> ColumnElement[bool]:
     )
 
 
-def nudge(*, session: Session, now: datetime, batch_ids: Sequence[int]) -> None:
-    session.execute(update(Batch).where(Batch.id.in_(batch_ids)).values(nudged_at=now))
-    for batch_id in batch_ids:
-        jobs.enqueue(session, jobs.SEND_BATCH, batch_id)
-
-
-def ring(*, session: Session, now: datetime, issue_id: int) -> None:
-    """For all of an issue that may be claimed: its round starts or goes on."""
-    found = session.scalars(_due(now, MOST_AT_ONCE).where(Batch.issue_id == issue_id)).all()
-    nudge(session=session, now=now, batch_ids=found)
-
-
-def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
-    """Nudge again what waits although its time has come, and what a dead worker held; nothing that had a
-    nudge less than `quiet` ago. Gives how many.
-    """
-    lately = or_(Batch.nudged_at.is_(None), Batch.nudged_at <= now - quiet)
-    found = session.scalars(_due(now, MOST_NUDGES).where(lately)).all()
-    nudge(session=session, now=now, batch_ids=found)
-    return len(found)
-
-
-def _due(now: datetime, limit: int) -> Select[int]:
-    return (
-        select(Batch.id)
-        .join(Issue, Issue.id == Batch.issue_id)
-        .where(Issue.state == IssueState.SENDING, Batch.state.in_(OPEN), Batch.due_at <= now)
-        .order_by(Batch.nudged_at.is_not(None), Batch.nudged_at, Batch.id)
-        .limit(limit)
-    )
-
-
 def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -> Claimed | None:
     """None when it isn't due, another worker has it, or its issue isn't going out.
 
@@ -136,6 +102,7 @@ def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -
         last_id=batch.last_id,
         size=batch.size,
         cut_at=issue.cut_at,
+        doubted_at=batch.doubted_at,
     )
 
 
@@ -216,7 +183,7 @@ def release(*, session: Session, now: datetime, claimed: Claimed, due_at: dateti
     """Give the rest of the batch back, to be claimed from `due_at` on. Raises FenceLost."""
     _guard(session, claimed, state=BatchState.WAITING, due_at=due_at, nudged_at=None)
     if due_at <= now:
-        nudge(session=session, now=now, batch_ids=[claimed.batch_id])
+        nudges.nudge(session=session, now=now, batch_ids=[claimed.batch_id])
 
 
 def settle(*, session: Session, claimed: Claimed, read_at: datetime) -> bool:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.delivery.batches import OPEN
-from service.delivery.models import Batch, BatchState, Delivery, Outcome
+from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
 from service.issues import models
 
 

@@ -17,6 +17,9 @@ class BatchState(StrEnum):
     DONE = "done"
 
 
+OPEN = (BatchState.WAITING, BatchState.SENDING)
+
+
 class Outcome(StrEnum):
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
@@ -31,6 +34,7 @@ class Batch(Base):
     `fence` grows with each claim: what a worker recorded under an older one is refused.
     `due_at` is when it may be claimed (waiting) or its lease ends (sending).
     `left_count` is who left before their mail went out; known when the batch is done.
+    `doubted_at` is when the relay's refusals left open whether they are about these readers: doubts.py.
     """
 
     __tablename__ = "batches"
@@ -46,6 +50,7 @@ class Batch(Base):
     due_at: Mapped[datetime]
     nudged_at: Mapped[datetime | None]
     left_count: Mapped[int] = mapped_column(default=0)
+    doubted_at: Mapped[datetime | None]
 
 
 class Delivery(Base):

@@ -13,8 +13,8 @@ from sqlalchemy import Exists, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, settings, themes
-from service.delivery import batches
-from service.delivery.models import Batch, BatchState, Delivery, Outcome
+from service.delivery import batches, nudges
+from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
 from service.issues import assembly, models
 from service.issues.models import Issue, IssueState
 
@@ -36,7 +36,7 @@ def start(*, session: Session, now: datetime, issue_id: int) -> Issue:
         session=session, now=now, issue=issue, cut_at=issue.cut_at, size=settings.current().batch_size
     )
     session.flush()
-    batches.ring(session=session, now=now, issue_id=issue.id)
+    nudges.ring(session=session, now=now, issue_id=issue.id)
     log.info("round_started", issue=issue.id, audience=issue.audience)
     return _finish(session, now, issue)
 
@@ -67,7 +67,7 @@ def resume(*, session: Session, now: datetime, issue_id: int) -> Issue:
     issue.move(IssueState.SENDING)
     issue.note = ""
     session.flush()
-    batches.ring(session=session, now=now, issue_id=issue.id)
+    nudges.ring(session=session, now=now, issue_id=issue.id)
     log.info("round_resumed", issue=issue.id)
     return _finish(session, now, issue)
 
@@ -120,7 +120,7 @@ def _finish(session: Session, now: datetime, issue: Issue) -> Issue:
 
 def _open_batch() -> Exists:
     """For a query on issues."""
-    return exists().where(Batch.issue_id == Issue.id, Batch.state.in_(batches.OPEN))
+    return exists().where(Batch.issue_id == Issue.id, Batch.state.in_(OPEN))
 
 
 def _anything_went_out(session: Session, issue: Issue) -> bool:

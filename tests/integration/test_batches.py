@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import db, errors, settings, themes
-from service.delivery import batches, books, outcomes, rounds
+from service.delivery import batches, books, nudges, outcomes, rounds
 from service.delivery.models import Batch, BatchState, Delivery, Outcome
 from service.delivery.outcomes import Reader, Result, Verdict
 from service.issues.models import Issue, IssueState
@@ -254,9 +254,9 @@ def test_the_sweep_finds_what_waits_and_what_a_dead_worker_held(
     claim(session, held)
     quiet = timedelta(seconds=60)
 
-    assert batches.sweep(session=session, now=SOON, quiet=quiet) == 0  # both had their bell when the round started
-    assert batches.sweep(session=session, now=NOW + quiet, quiet=quiet) == 1
-    assert batches.sweep(session=session, now=SOON + LEASE, quiet=quiet) == 1
+    assert nudges.sweep(session=session, now=SOON, quiet=quiet) == 0  # both had their bell when the round started
+    assert nudges.sweep(session=session, now=NOW + quiet, quiet=quiet) == 1
+    assert nudges.sweep(session=session, now=SOON + LEASE, quiet=quiet) == 1
     session.commit()
     assert [args[0] for name, args in doorbells if name == "vinkje.send_batch"] == [held, waiting, waiting, held]
 

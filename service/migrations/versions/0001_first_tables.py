@@ -221,6 +221,7 @@ def upgrade():
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('nudged_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('left_count', sa.Integer(), nullable=False),
+    sa.Column('doubted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['issue_id'], ['issues.id'], name=op.f('fk_batches_issue_id_issues')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_batches'))
     )
