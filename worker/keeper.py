@@ -27,7 +27,8 @@ from service.delivery.outcomes import Result
 from service.issues.models import IssueState
 
 FLUSH_SECONDS = 0.5
-RELAY_PAUSE = timedelta(seconds=15)
+# Before a batch is tried again that the relay wouldn't have; longer the more often it was claimed.
+RELAY_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=5)
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ class Ending(StrEnum):
     THROUGH = "through"
     TOLD = "told"  # paused, cancelled, this worker must stop, or its database is away
     NO_LINE = "no_line"
+    DOUBT = "doubt"  # refused, and others must tell whether these readers are meant
     REFUSED = "refused"
     LOST = "lost"  # another worker may have the batch
 
@@ -129,5 +131,6 @@ class Keeper:
         if ending is Ending.THROUGH:
             batches.settle(session=session, claimed=self._claimed, read_at=read_at)
         else:
-            pause = RELAY_PAUSE if ending is Ending.NO_LINE else timedelta(0)
+            waits = ending in (Ending.NO_LINE, Ending.DOUBT)
+            pause = min(RELAY_PAUSE * self._claimed.fence, LONGEST_PAUSE) if waits else timedelta(0)
             batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)

@@ -11,6 +11,9 @@ from service.delivery.models import Outcome
 # Growing pauses after a 4xx; the last one repeats until GIVE_UP after the first try (requirements 1.9: 24-48 h).
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 60, 240))
 GIVE_UP = timedelta(hours=48)
+# Refusals of our making in a row. Fewer than FEW, when the relay took mails for others before, don't stop a round;
+# after MOST nobody more is tried in search of a reader whose mail is taken.
+FEW_REFUSALS, MOST_REFUSALS = 5, 20
 
 
 class Phase(StrEnum):
@@ -92,6 +95,10 @@ class Reader:
     language: str
     attempts: int = 0
     first_at: datetime | None = None
+
+    @property
+    def domain(self) -> str:
+        return self.email_key.rpartition("@")[2]
 
 
 @dataclass(frozen=True)

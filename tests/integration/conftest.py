@@ -1,14 +1,18 @@
-"""For tests that come in by the web door."""
+"""For tests that come in by the web door, and for rounds on their way."""
 
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import flask
 import flask.testing
 import pytest
 from werkzeug.test import TestResponse
+
+from tests import fakes
+from tests.integration import trips
 
 
 class Visitor(flask.testing.FlaskClient):
@@ -22,3 +26,9 @@ class Visitor(flask.testing.FlaskClient):
 @pytest.fixture
 def visitor(app: flask.Flask) -> Visitor:
     return Visitor(app, app.response_class, use_cookies=True)
+
+
+@pytest.fixture
+def begin(app: flask.Flask, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]]) -> Iterator[trips.Begin]:
+    with trips.beginning(app, relay) as begun:
+        yield begun
