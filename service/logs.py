@@ -66,8 +66,9 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("amqp", "kombu", "mail.log", "asyncio", "waitress.queue", "alembic"):
+    for noisy in ("amqp", "kombu", "mail.log", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a visitor who waits a moment is no news
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

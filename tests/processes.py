@@ -25,13 +25,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
-    """Look every 50 ms until `holds()` is true; fails after `seconds`."""
+def wait_until(holds: Callable[[], object], seconds: float = 30.0, what: str = "", pause: float = 0.05) -> None:
+    """Look again after each `pause` until `holds()` is true; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what or holds}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 class Process:
