@@ -168,11 +168,13 @@ class Relay:
 
 class Sink:
     """A quick relay that only counts, for rounds of thousands: `taken` is how often each recipient had a mail.
-    `pause` is how many seconds it thinks over each.
+    `pause` is how many seconds it thinks over each. `groups`: how many commands came together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pipelining: bool = False) -> None:
         self.pause = 0.0
+        self.groups: list[int] = []
+        self._hello = b"250-sink\r\n250 PIPELINING\r\n" if pipelining else b"250 sink\r\n"
         self.taken: Counter[str] = Counter()
         self._arrived = threading.Condition()
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._serve)  # type: ignore[arg-type]
@@ -197,22 +199,32 @@ class Sink:
         assert enough, f"{self.taken.total()} of {count} mails came in {seconds} s"
 
     def _serve(self, connection: socket.socket, client: object, server: object) -> None:
-        with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionError):
+        with connection, contextlib.suppress(ConnectionError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(b"220 sink\r\n")
-            recipient = ""
-            for line in lines:
-                verb = line[:4].upper()
-                if verb == b"RCPT":
-                    recipient = line.decode().partition("<")[2].partition(">")[0]
-                if verb == b"DATA":
-                    connection.sendall(b"354 go on\r\n")
-                    while lines.readline() not in (b".\r\n", b""):
-                        pass
-                    time.sleep(self.pause)
-                    with self._arrived:
-                        self.taken[recipient] += 1
-                        self._arrived.notify_all()
-                connection.sendall(b"221 2.0.0 bye\r\n" if verb == b"QUIT" else b"250 2.0.0 OK\r\n")
-                if verb == b"QUIT":
+            recipient, heard, content = "", b"", False
+            while data := connection.recv(256 * 1024):
+                heard += data
+                answers = []
+                while (end := heard.find(b"\r\n.\r\n" if content else b"\r\n")) >= 0:
+                    line, heard = heard[:end], heard[end + (5 if content else 2) :]
+                    if content:
+                        content = False
+                        self._take(recipient)
+                        answers.append(b"250 2.0.0 taken\r\n")
+                        continue
+                    verb = line[:4].upper()
+                    if verb == b"RCPT":
+                        recipient = line.decode().partition("<")[2].partition(">")[0]
+                    content = verb == b"DATA"
+                    answers.append({b"EHLO": self._hello, b"DATA": b"354 go on\r\n"}.get(verb, b"250 2.0.0 OK\r\n"))
+                self.groups.append(len(answers))
+                connection.sendall(b"".join(answers))
+                if data.upper().startswith(b"QUIT"):
                     return
+
+    def _take(self, recipient: str) -> None:
+        time.sleep(self.pause)
+        with self._arrived:
+            self.taken[recipient] += 1
+            self._arrived.notify_all()

@@ -1,10 +1,11 @@
 """The line to the relay: connect, STARTTLS, log in, reuse (requirements 1.9). An expected failure is a Reply.
 
-Classic SMTP, a command at a time. One Relay serves one thread.
+smtplib greets, starts TLS and logs in; the transaction is worker/pipeline.py's. One Relay serves one thread.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import smtplib
 import socket
@@ -19,11 +20,14 @@ from service import logs
 from service.delivery import outcomes
 from service.delivery.outcomes import Phase, Verdict
 from service.settings import RelayAddress
+from worker.pipeline import Answer, Envelope, Pipeline
 
 MOST_MESSAGES = 500  # then a new connection, so that a farm of relays shares the work
 IDLE_SECONDS = 20.0  # what is older may have been dropped by a firewall that tells nobody
 # Seconds (RFC 5321 §4.5.3.2). TCP's own 30 is ours: who doesn't answer by then is down.
 TCP, GREETING, COMMAND, DATA, BLOCK, DOT = 30, 300, 300, 120, 180, 600
+
+PATIENCE: dict[Phase | None, int] = {Phase.DATA: DATA, Phase.DOT: DOT}
 
 ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 BARE_DOT = re.compile(rb"^\.", re.MULTILINE)
@@ -118,7 +122,6 @@ class _Line(smtplib.SMTP):
 
     def __init__(self, address: RelayAddress, hello: str) -> None:
         self._implicit_tls = _tls(address) if address.implicit_tls else None
-        self._doubt = False  # a transaction may be half open: RSET before the next MAIL
         super().__init__(address.host, address.port, local_hostname=hello or None, timeout=GREETING)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -134,34 +137,49 @@ class _Line(smtplib.SMTP):
         local = self._cannot(recipient, message)
         if local is not None:
             return local
-        phase = Phase.MAIL
+        self._pipeline.put(
+            Envelope(
+                key=0,
+                mail=f"MAIL FROM:<{sender}>{self._options(recipient, message)}\r\n".encode(),
+                rcpt=f"RCPT TO:<{recipient}>\r\n".encode(),
+                content=_stuffed(message),
+            )
+        )
+        answers: list[Answer] = []
+        assert self.sock is not None  # a line that was closed is used no more
         try:
-            if self._doubt:
-                self._ask(COMMAND, "RSET")
-            self._doubt = True
-            for phase, command in (
-                (Phase.MAIL, f"MAIL FROM:<{sender}>{self._options(recipient, message)}"),
-                (Phase.RCPT, f"RCPT TO:<{recipient}>"),
-            ):
-                reply = self._ask(COMMAND, command)
-                if not 200 <= reply[0] < 300:
-                    return _reply(phase, *reply)
-            phase = Phase.DATA
-            reply = self._ask(DATA, "DATA")
-            if reply[0] != 354:
-                return _reply(phase, *reply)
-            self._send_content(message)
-            phase = Phase.DOT
-            reply = self._answer(DOT)
-            self._doubt = False
-            return _reply(phase, *reply)
-        except (smtplib.SMTPException, OSError) as fault:
-            log.warning("relay_line_broken", phase=str(phase), fault=type(fault).__name__)
-            return Reply(phase, 0, text=type(fault).__name__)
+            while not answers:
+                self._write(self.sock, b"".join(self._pipeline.output()))
+                answers = self._read(self.sock)
+        except OSError as fault:
+            log.warning("relay_line_broken", phase=str(self._pipeline.awaited), fault=type(fault).__name__)
+            answers = self._pipeline.lost()
+        return _reply(answers[0].phase, answers[0].code, answers[0].text)
+
+    def _write(self, sock: socket.socket, data: bytes) -> None:
+        """Counts what is out: whether the dot was decides what a broken line means."""
+        left = memoryview(data)
+        while left:
+            sock.settimeout(BLOCK)
+            sent = sock.send(left)
+            self._pipeline.wrote(sent)
+            left = left[sent:]
+
+    def _read(self, sock: socket.socket) -> list[Answer]:
+        sock.settimeout(PATIENCE.get(self._pipeline.awaited, COMMAND))
+        data = sock.recv(64 * 1024)
+        return self._pipeline.receive(data) if data else self._pipeline.lost()
+
+    @functools.cached_property
+    def _pipeline(self) -> Pipeline:
+        """Made after EHLO, TLS and log-in: what was offered before them doesn't count (RFC 3207 §4.2)."""
+        return Pipeline(grouping=self.has_extn("pipelining"))
 
     def say_goodbye(self) -> None:
         try:
-            self._ask(5, "QUIT")
+            if self.sock is not None:
+                self.sock.settimeout(5)
+            self.docmd("QUIT")
         except (smtplib.SMTPException, OSError):
             pass  # it has hung up already
         finally:
@@ -177,31 +195,8 @@ class _Line(smtplib.SMTP):
 
     def _options(self, recipient: str, message: bytes) -> str:
         """SMTPUTF8 only when it is needed (RFC 6531 §3.4)."""
-        self.command_encoding = "ascii" if recipient.isascii() else "utf-8"
         size = f" SIZE={len(message)}" if self.has_extn("size") else ""
         return size if recipient.isascii() else f"{size} BODY=8BITMIME SMTPUTF8"
-
-    def _send_content(self, message: bytes) -> None:
-        """A line that breaks in here broke before the dot was out whole: then nothing was sent."""
-        self._limit(BLOCK)
-        end = b".\r\n" if message.endswith(b"\r\n") else b"\r\n.\r\n"
-        self.send(BARE_DOT.sub(b"..", message) + end)
-
-    def _ask(self, seconds: float, command: str) -> tuple[int, bytes]:
-        self._limit(seconds)
-        self.putcmd(command)
-        return self._answer(seconds)
-
-    def _answer(self, seconds: float) -> tuple[int, bytes]:
-        self._limit(seconds)
-        code, text = self.getreply()
-        if not 200 <= code < 600:
-            raise smtplib.SMTPServerDisconnected("no SMTP reply")
-        return code, text
-
-    def _limit(self, seconds: float) -> None:
-        if self.sock is not None:
-            self.sock.settimeout(seconds)
 
 
 def _open(address: RelayAddress, hello: str) -> _Line | Reply:
@@ -227,12 +222,17 @@ def _open(address: RelayAddress, hello: str) -> _Line | Reply:
     except (smtplib.SMTPException, OSError) as broken:
         fault = broken
         reply = Reply(phase, 0, text=type(broken).__name__)
-    log.error(
-        "relay_unusable", phase=str(phase), code=reply.code, fault=type(fault).__name__, why=logs.redact(str(fault))
-    )
+    why = f"{type(fault).__name__}: {logs.redact(str(fault))}"
+    log.error("relay_unusable", phase=str(phase), code=reply.code, why=why)
     if line is not None:
         line.close()
     return reply
+
+
+def _stuffed(message: bytes) -> bytes:
+    """With its dots doubled (RFC 5321 §4.5.2) and a line end at its end."""
+    stuffed = BARE_DOT.sub(b"..", message)
+    return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
 
 
 def _tls(address: RelayAddress) -> ssl.SSLContext:

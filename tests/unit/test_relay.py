@@ -168,3 +168,12 @@ def test_a_log_in_that_is_refused_stops_the_run() -> None:
 
     assert (reply.phase, reply.verdict) == (Phase.LOGIN, Verdict.STOP)
     assert len(server.caught) == 1
+
+
+@pytest.mark.parametrize(("offered", "groups"), [(True, [1, 3, 1, 3, 1]), (False, [1, 1, 1, 1, 1, 1, 1, 1, 1])])
+def test_an_envelope_travels_in_one_group_where_the_relay_offers_it(offered: bool, groups: list[int]) -> None:
+    with fakes.Sink(pipelining=offered) as sink:
+        with relay.Relay(urls.relay(sink.url)) as line:
+            assert {deliver(line).verdict for _ in range(2)} == {Verdict.ACCEPTED}
+        assert sink.groups[: len(groups)] == groups
+        assert sink.taken == {SASKIA: 2}
