@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 
 from service import mail
 from tests import house
@@ -57,3 +58,24 @@ def test_every_package_that_we_ask_for_is_used() -> None:
     used = {package.lower() for module in set(_imported()) for package in packages.get(module, [])}
     assert asked >= UNSEEN
     assert asked - UNSEEN - used == set()
+
+
+def _closure(asked: list[str]) -> set[str]:
+    """Every package that an installer brings in for `asked`, by the metadata of what is installed here."""
+    seen: set[tuple[str, str]] = set()
+    todo = [Requirement(line) for line in asked]
+    while todo:
+        package = todo.pop()
+        for extra in {"", *package.extras}:
+            if (package.name, extra) in seen:
+                continue
+            seen.add((package.name, extra))
+            needs = [Requirement(line) for line in metadata.requires(package.name) or ()]
+            todo += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
+
+
+def test_who_installs_us_without_our_lock_gets_what_the_redis_transport_imports() -> None:
+    """The lock hides a missing one: hatchling, with which we are built, brings it too."""
+    project = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["project"]
+    assert {"kombu", "redis", "packaging"} <= _closure(project["dependencies"])
