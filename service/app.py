@@ -19,7 +19,8 @@ MIGRATIONS = db.MIGRATIONS
 
 
 def create_app() -> flask.Flask:
-    chosen = settings.current_or_exit()
+    # `vinkje up` has its mailbox, and commands only leave work behind; gunicorn serves visitors who wait for a mail.
+    chosen = settings.current_or_exit(*settings.NEEDED if settings.in_gunicorn() else ())
     logs.configure(chosen.log_level)
     app = flask.Flask("service", root_path=str(Path(__file__).parent / "web"))
     app.config["SECRET_KEY"] = chosen.secret_key

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,11 @@ from service import errors, urls
 
 RelayAddress = urls.RelayAddress
 SHORTEST_SECRET = 32
+WRONG, WRONG_FOR_GUNICORN = 2, 4  # gunicorn stops at 4 (its APP_LOAD_ERROR); after a 2 it tries again without end
+NEEDED = {
+    "redis_url": "the web, workers and beat are processes that ring each other by way of it; `vinkje up` needs none",
+    "smtp_url": "a process without the mailbox of `vinkje up` needs a relay",
+}
 
 
 class Settings(BaseSettings):
@@ -104,7 +109,7 @@ class Settings(BaseSettings):
     @property
     def relay(self) -> RelayAddress:
         if not self.smtp_url:
-            raise errors.SettingsRefused("SMTP_URL: a process without the mailbox of `vinkje up` needs a relay")
+            raise errors.SettingsRefused(f"SMTP_URL: {NEEDED['smtp_url']}")
         return urls.relay(self.smtp_url)
 
     @property
@@ -206,25 +211,24 @@ def current() -> Settings:
     return _in_use[0] if _in_use else use(load())
 
 
-def current_or_exit() -> Settings:
-    """For processes' front doors: a bad setting ends the process with a clear line, status 2."""
-    with _exit_when_refused():
-        return current()
+def current_or_exit(*needed: str) -> Settings:
+    """For processes' front doors: a bad setting, or a `needed` one that isn't set, ends the process with clear lines.
 
-
-def relay_or_exit() -> RelayAddress:
-    """The same, for a process that can do nothing without a relay."""
-    with _exit_when_refused():
-        return current().relay
-
-
-@contextlib.contextmanager
-def _exit_when_refused() -> Iterator[None]:
+    Status 2; under gunicorn the one at which it stops.
+    """
     try:
-        yield
+        chosen = current()
+        if missing := [f"{name.upper()}: {NEEDED[name]}" for name in needed if not getattr(chosen, name)]:
+            raise errors.SettingsRefused("\n".join(missing))
     except errors.SettingsRefused as refused:
         sys.stderr.write(f"vinkje can't start:\n  {str(refused).replace(chr(10), chr(10) + '  ')}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(WRONG_FOR_GUNICORN if in_gunicorn() else WRONG) from None
+    return chosen
+
+
+def in_gunicorn() -> bool:
+    """Gunicorn says so itself, in the environment."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
 
 
 @lru_cache(maxsize=1)

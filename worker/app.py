@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import app as service_app
-from service import db, errors, jobs, logs, settings
+from service import db, jobs, logs, settings
 from worker import halt, schedule, tasks
 
 WAIT_SECONDS = 2.0
@@ -42,15 +42,6 @@ app.conf.update(
 def house() -> flask.Flask:
     """The application on whose database the jobs work."""
     return service_app.create_app()
-
-
-def _need_relay() -> None:
-    """At once, rather than at each mail. Beat and the web need none; `vinkje up` has its mailbox."""
-    try:
-        _ = settings.current().relay
-    except errors.SettingsRefused as refused:
-        sys.stderr.write(f"vinkje can't start:\n  {refused}\n")
-        raise SystemExit(2) from None
 
 
 def wait_for_database() -> None:
@@ -93,10 +84,15 @@ def _log_our_way(**_: object) -> None:
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _start(**_: object) -> None:
-    settings.relay_or_exit()  # better now than at each job
+    settings.current_or_exit(*settings.NEEDED)  # better now than at each job
     halt.forget()
-    _need_relay()
     wait_for_database()
+
+
+@signals.beat_init.connect  # type: ignore[untyped-decorator]
+def _start_beat(**_: object) -> None:
+    if threading.current_thread() is threading.main_thread():  # not as a thread of `vinkje up`
+        settings.current_or_exit("redis_url")
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -150,11 +150,34 @@ def test_a_worker_that_starts_before_its_database_waits_for_it_and_says_so(
         worker.kill()
 
 
-def test_a_worker_without_a_relay_does_not_start(env: dict[str, str]) -> None:
-    done = processes.run(*CELERY, "worker", "-c", "1", "-n", "relayless@%h", env={**env, "SMTP_URL": ""})
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "vinkje can't start:\n  SMTP_URL: " in done.stderr
+WEB = ("gunicorn", "--bind", "127.0.0.1:0", "service.app:create_app()")
+
+
+@pytest.mark.parametrize(
+    ("missing", "status", "command"),
+    [
+        ("REDIS_URL", 4, WEB),
+        ("SMTP_URL", 4, WEB),
+        ("REDIS_URL", 2, (*CELERY, "worker", "-c", "1", "-n", "lonely@%h")),
+        ("REDIS_URL", 2, (*CELERY, "beat")),
+    ],
+)
+def test_a_process_of_several_says_at_once_what_it_misses(
+    missing: str, status: int, command: tuple[str, ...], env: dict[str, str]
+) -> None:
+    """gunicorn's master stops too, rather than start its workers again without end."""
+    done = processes.run(*command, env={**env, missing: ""})
+    assert done.returncode == status, done.stdout + done.stderr
+    said = done.stderr.partition("vinkje can't start:\n")[2].splitlines()
+    assert said[0].startswith(f"  {missing}: ")
     assert "Traceback" not in done.stderr
+
+
+def test_gunicorn_stops_at_a_wrong_setting(env: dict[str, str]) -> None:
+    wrong = {**env, "BATCH_SIZE": "many"}
+    done = processes.run(*WEB, env=wrong)
+    assert done.returncode == 4
+    assert "vinkje can't start:\n  BATCH_SIZE: " in done.stderr
 
 
 def test_a_worker_killed_in_mid_round_costs_nobody_their_mail(
