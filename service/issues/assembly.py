@@ -53,11 +53,14 @@ def waiting(*, session: Session, issue: Issue) -> int:
     return session.scalar(select(func.count()).select_from(_found(issue).subquery())) or 0
 
 
-def reorder(*, session: Session, now: datetime, issue_id: int, item_ids: Sequence[int]) -> None:
-    """Raises Conflict when `item_ids` aren't just the items that stand in the issue now."""
+def reorder(*, session: Session, now: datetime, issue_id: int, seen: Sequence[int], item_ids: Sequence[int]) -> None:
+    """Put the items in the order of `item_ids`. Raises Conflict when they no longer stand as `seen`, or
+    `item_ids` aren't just those.
+    """
     issue = _assembled(session=session, issue_id=issue_id)
     by_item = {placement.item_id: placement for placement in issue.placements}
-    if sorted(by_item) != sorted(item_ids):
+    stand = [placement.item_id for placement in sorted(issue.placements, key=_place)]
+    if stand != list(seen) or sorted(stand) != sorted(item_ids):
         raise errors.Conflict("The items changed while you looked. Look again, then put them in order.")
     for position, item_id in enumerate(item_ids, start=1):
         by_item[item_id].position = position
@@ -84,6 +87,10 @@ def free_items(*, session: Session, issue: Issue) -> None:
         placement.item.state = ItemState.PUBLISHED
     issue.placements.clear()
     session.flush()
+
+
+def _place(placement: Placement) -> tuple[int, int]:
+    return placement.position, placement.item_id
 
 
 def _assembled(*, session: Session, issue_id: int) -> Issue:

@@ -97,12 +97,16 @@ def test_what_misses_an_issue_waits_for_the_next_of_its_theme(session: Session) 
 def test_a_chief_puts_items_in_order_and_an_old_view_is_refused(session: Session) -> None:
     issue = assembled(session, "Een", "Twee", "Drie")
     one, two, three = (placement.item_id for placement in issue.placements)
-    assembly.reorder(session=session, now=NOW, issue_id=issue.id, item_ids=[three, one, two])
+    found = [one, two, three]
+    assembly.reorder(session=session, now=NOW, issue_id=issue.id, seen=found, item_ids=[three, one, two])
+    assert titles(issue) == ["Drie", "Een", "Twee"]
+    with pytest.raises(errors.Conflict):  # another chief, who still looks at the first order
+        assembly.reorder(session=session, now=NOW, issue_id=issue.id, seen=found, item_ids=[two, one, three])
     assert titles(issue) == ["Drie", "Een", "Twee"]
     assembly.drop(session=session, now=NOW, issue_id=issue.id, item_id=two)
     for stale in ([three, one, two], [three, three], []):
         with pytest.raises(errors.Conflict):
-            assembly.reorder(session=session, now=NOW, issue_id=issue.id, item_ids=stale)
+            assembly.reorder(session=session, now=NOW, issue_id=issue.id, seen=[three, one], item_ids=stale)
     assert session.get_one(Item, two).state is ItemState.PUBLISHED
 
 

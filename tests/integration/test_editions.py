@@ -123,7 +123,8 @@ def test_only_the_lines_with_links_are_encoded_for_each_reader(session: Session)
 def test_items_stand_in_the_order_the_chief_chose(session: Session) -> None:
     issue = assembled(session, "Eerst", "Dan", "Slot")
     first, second, third = editions.of(session=session, issue=issue)
-    assembly.reorder(session=session, now=NOW, issue_id=issue.id, item_ids=[third.id, first.id, second.id])
+    seen, wanted = [first.id, second.id, third.id], [third.id, first.id, second.id]
+    assembly.reorder(session=session, now=NOW, issue_id=issue.id, seen=seen, item_ids=wanted)
     text = editions.render(issue=issue, items=editions.of(session=session, issue=issue), language="nl").text
     assert text.index("Slot") < text.index("Eerst") < text.index("Dan")
 
