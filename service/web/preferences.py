@@ -18,6 +18,12 @@ SAVED = N_("Your choice has been saved.")
 LEFT = N_("You get no newsletter from us any more.")
 
 
+@blueprint.get("/sample")
+def sample() -> str:
+    """Where the links of previews and test mails lead (service/issues/editions.py)."""
+    return flask.render_template("public/sample.html")
+
+
 @blueprint.get("/<token>")
 def show(token: str) -> flask.Response:
     return _page(token)
@@ -63,11 +69,12 @@ def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = N
     view.speak(shown.subscriber.language)
     language = view.language()
     has = [theme.slug for theme, has in shown.themes if has]
+    offered = sorted((theme for theme, _ in shown.themes), key=lambda theme: theme.name(language).casefold())
     retired = view.translate("Not offered any more. Once you untick it, it's gone.")
     body = flask.render_template(
         "public/preferences.html",
         email=shown.subscriber.email,
-        options=[(theme.slug, theme.name(language), retired if theme.retired_at else "") for theme, _ in shown.themes],
+        options=[(theme.slug, theme.name(language), retired if theme.retired_at else "") for theme in offered],
         chosen=flask.request.form.getlist("themes") if refused else has,
         reads=bool(has),
         mail_language=shown.subscriber.language,

@@ -14,6 +14,12 @@ from service.web import view
 blueprint = flask.Blueprint("unsubscribe", __name__, url_prefix="/unsubscribe")
 
 
+@blueprint.get("/sample")
+def sample() -> str:
+    """Where the links of previews and test mails lead (service/issues/editions.py)."""
+    return flask.render_template("public/sample.html")
+
+
 @blueprint.get("/<token>")
 def ask(token: str) -> str:
     return _page(token, left="")
@@ -56,6 +62,6 @@ def _page(token: str, *, left: str) -> str:
         left=left,
         theme=theme.name(language) if theme else "",
         reads_this=theme_id in [number for number, _ in kept],
-        kept=[name for number, name in kept if number != theme_id],
+        kept=sorted((name for number, name in kept if number != theme_id), key=str.casefold),
         preferences=links.preferences(subscriber_id),
     )

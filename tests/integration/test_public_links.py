@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 from werkzeug.test import TestResponse
 
 from service import db, links, settings, themes
+from service.issues import editions
 from service.subscribers import confirmation, signup
 from service.subscribers import models as subscribers
 from tests import make
@@ -264,6 +265,22 @@ def test_links_that_are_tampered_with_open_nothing(visitor: Visitor, reader: int
                 assert answer.status_code == 404, (door, token)
                 assert "Deze link werkt niet" in words(answer)
     assert states() == before
+
+
+def test_links_of_a_test_mail_say_what_they_are(visitor: Visitor) -> None:
+    for link in editions.sample_links():
+        page = visitor.get(path(link))
+        assert page.status_code == 200
+        assert "Dit is de link van een proefmail" in words(page)
+        assert "<button" not in page.text
+
+
+def test_themes_stand_in_the_order_of_the_names_shown(visitor: Visitor, reader: int) -> None:
+    with db.transaction() as session:
+        for slug, name in (("democratie", "Voting"), ("innovatie", "Renewal"), ("organisatie", "Administration")):
+            themes.by_slug(session=session, slug=slug).name_en = name
+    page = visitor.get(path(links.preferences(reader))).text
+    assert page.index("Administration") < page.index("Renewal") < page.index("Voting")
 
 
 def test_pages_behind_links_are_kept_out_of_caches_and_indexes(visitor: Visitor, reader: int, asked: str) -> None:
