@@ -13,10 +13,14 @@ from service.newsroom import editors
 from service.newsroom.models import EditorState, Notice, NoticeKind
 
 PER_HOUR = 20
+DOUBLE_CLICK = timedelta(seconds=10)
 
 
 def request(*, session: Session, now: datetime, issue_id: int, editor_id: int, language: str) -> Notice:
-    """Mails the edition in `language` to the editor. Raises Conflict for an issue without items."""
+    """Mails the edition in `language` to the editor, once for a button pressed twice.
+
+    Raises Conflict for an issue without items.
+    """
     issue = models.find(session=session, issue_id=issue_id)
     editor = editors.find(session=session, editor_id=editor_id)
     if language not in i18n.LANGUAGES:
@@ -25,6 +29,9 @@ def request(*, session: Session, now: datetime, issue_id: int, editor_id: int, l
         raise errors.NotAllowed("Only editors get test mails.")
     if issue.state not in models.SHOWABLE or not issue.placements:
         raise errors.Conflict("This issue has no items yet, so there is nothing to test.")
+    just_asked = _just_asked(session, now, issue_id, editor_id, language)
+    if just_asked is not None:
+        return just_asked
     if _asked_lately(session, now, editor_id) >= PER_HOUR:
         raise errors.Throttled("You asked for many test mails. Wait an hour, please.", seconds=3600)
     notice = Notice(
@@ -39,6 +46,17 @@ def request(*, session: Session, now: datetime, issue_id: int, editor_id: int, l
     session.flush()
     jobs.enqueue(session, jobs.SEND_NOTICE, notice.id)
     return notice
+
+
+def _just_asked(session: Session, now: datetime, issue_id: int, editor_id: int, language: str) -> Notice | None:
+    query = select(Notice).where(
+        Notice.kind == NoticeKind.TEST_SEND,
+        Notice.editor_id == editor_id,
+        Notice.issue_id == issue_id,
+        Notice.language == language,
+        Notice.created_at > now - DOUBLE_CLICK,
+    )
+    return session.scalars(query.order_by(Notice.id.desc()).limit(1)).first()
 
 
 def _asked_lately(session: Session, now: datetime, editor_id: int) -> int:

@@ -47,7 +47,8 @@ def test(issue_id: int) -> ResponseReturnValue:
     def deed(work: Session) -> None:
         test_sends.request(session=work, now=session.now(), issue_id=issue_id, editor_id=editor_id, language=language)
 
-    return _do(issue_id, deed, N_("A test mail is on its way to %(email)s."), email=session.editor().email)
+    said = N_("A test mail is on its way to %(email)s.")
+    return _do(issue_id, deed, said, anchor="mail", edition=language, email=session.editor().email)
 
 
 @blueprint.post("/<int:issue_id>/assemble")
@@ -65,15 +66,16 @@ def order(issue_id: int) -> ResponseReturnValue:
     """`item` moves one place `up` or `down` in the order `stood` that the editor saw."""
     form = flask.request.form
     stood = [int(part) for part in form.get("stood", "").split() if part.isdecimal() and len(part) < 10]
+    wanted = list(stood)
     item_id = form.get("item", 0, type=int)
     if item_id in stood:
         place = stood.index(item_id)
         other = place - 1 if form.get("to") == "up" else place + 1
         if 0 <= other < len(stood):
-            stood[place], stood[other] = stood[other], stood[place]
+            wanted[place], wanted[other] = stood[other], stood[place]
 
     def deed(work: Session) -> None:
-        assembly.reorder(session=work, now=session.now(), issue_id=issue_id, item_ids=stood)
+        assembly.reorder(session=work, now=session.now(), issue_id=issue_id, seen=stood, item_ids=wanted)
 
     return _do(issue_id, deed, "", anchor="items")
 
@@ -150,7 +152,13 @@ def _sure(deed: str) -> None:
 
 
 def _do(
-    issue_id: int, deed: Callable[[Session], object], said: str, *, anchor: str | None = None, **typed: str
+    issue_id: int,
+    deed: Callable[[Session], object],
+    said: str,
+    *,
+    anchor: str | None = None,
+    edition: str | None = None,
+    **typed: str,
 ) -> ResponseReturnValue:
     """One deed on an issue. When it can't be done, the page shows why and how the issue stands now."""
     try:
@@ -159,13 +167,9 @@ def _do(
     except (errors.Refused, errors.Conflict, errors.Throttled) as fault:
         field = fault.field if isinstance(fault, errors.Refused) else ""
         return _page(issue_id, [(field, session.say(fault))], typed), session.status(fault)
-    return _done(issue_id, said, anchor=anchor, **typed)
-
-
-def _done(issue_id: int, said: str, *, anchor: str | None = None, **params: str) -> ResponseReturnValue:
     if said:
-        flask.flash(view.translate(said, **params))
-    return flask.redirect(flask.url_for("issues.show", issue_id=issue_id, _anchor=anchor))
+        flask.flash(view.translate(said, **typed))
+    return flask.redirect(flask.url_for("issues.show", issue_id=issue_id, _anchor=anchor, edition=edition))
 
 
 def _page(

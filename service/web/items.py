@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypedDict
 
 import flask
@@ -107,24 +107,15 @@ def change(item_id: int) -> ResponseReturnValue:
     return _done(item_id)
 
 
-@blueprint.post("/<int:item_id>/publish")
-def publish(item_id: int) -> ResponseReturnValue:
-    return _move(item_id, items.publish, N_("The item is published. It waits for the next issue of its theme."))
-
-
 @blueprint.post("/<int:item_id>/withdraw")
 def withdraw(item_id: int) -> ResponseReturnValue:
-    return _move(item_id, items.withdraw, N_("The item is withdrawn: it goes into no issue."))
-
-
-def _move(item_id: int, move: Callable[..., object], said: str) -> ResponseReturnValue:
     try:
         with db.transaction() as work:
-            move(session=work, now=session.now(), item_id=item_id)
+            items.withdraw(session=work, now=session.now(), item_id=item_id)
     except errors.Conflict as fault:
         item = items.find(session=db.reading(), item_id=item_id)
         return _form(item, _typed(item), fault, preview=True), session.status(fault)
-    flask.flash(view.translate(said))
+    flask.flash(view.translate("The item is withdrawn: it won't go into an issue."))
     return flask.redirect(flask.url_for("items.edit", item_id=item_id))
 
 

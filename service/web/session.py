@@ -29,7 +29,6 @@ NEEDS: dict[str, Role] = {
     "items.write": Role.WRITER,
     "items.edit": Role.WRITER,
     "items.change": Role.WRITER,
-    "items.publish": Role.WRITER,
     "items.withdraw": Role.WRITER,
     "rota.listing": Role.WRITER,
     "issues.show": Role.WRITER,

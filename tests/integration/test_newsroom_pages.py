@@ -92,8 +92,27 @@ def test_an_item_is_written_previewed_changed_published_and_withdrawn(chief: Des
     assert _items() == {"Gent stopt": ItemState.PUBLISHED}
     chief.post(f"{address}/withdraw")
     assert _items() == {"Gent stopt": ItemState.WITHDRAWN}
-    chief.post(f"{address}/publish")
+    chief.post(address, {**GOOD, "title": "Gent stopt", "version": "2", "do": "publish"})
     assert _items() == {"Gent stopt": ItemState.PUBLISHED}
+
+
+def test_enter_in_a_field_saves_and_nothing_publishes_unsaved_text(chief: Desk) -> None:
+    """Enter presses a form's first button (HTML §4.10.21.2)."""
+    draft = str(chief.post("/newsroom/items/new", {**GOOD, "do": "save"}).headers["Location"])
+    for address in ("/newsroom/items/new", draft):
+        page = chief.text(address)
+        assert re.findall(r'name="do" value="(\w+)"', page) == ["save", "publish", "preview"]
+        assert f"{draft}/publish" not in page
+
+
+def test_lists_name_themes_in_the_editors_language(app: flask.Flask, chief: Desk) -> None:
+    with db.transaction() as session:
+        themes.by_slug(session=session, slug="innovatie").name_en = "Innovation abroad"
+    _published("Een")
+    issue = _plan(chief)
+    english = Desk(app, Role.WRITER, language="en")
+    assert "Innovation abroad," in english.text("/newsroom/items").replace("\n", "")
+    assert re.search(rf'href="{issue}">Innovation abroad, week', english.text("/newsroom/issues"))
 
 
 def test_all_faults_of_a_form_are_said_at_once_and_nothing_typed_is_lost(chief: Desk) -> None:
@@ -200,6 +219,15 @@ def test_a_test_mail_goes_to_the_editor_who_asks(chief: Desk) -> None:
         assert (notice.editor.email, notice.language) == ("chief@gemeente.example", "en")
 
 
+def test_a_button_pressed_twice_mails_one_test_and_the_edition_stays(chief: Desk) -> None:
+    issue, _ = _assembled(chief, "Een")
+    sent = [chief.post(f"{issue}/test", {"edition": edition}) for edition in ("en", "en", "nl")]
+    assert sent[1].headers["Location"] == f"{issue}?edition=en#mail"
+    query = select(Notice.language).where(Notice.kind == NoticeKind.TEST_SEND).order_by(Notice.id)
+    with db.transaction() as session:
+        assert list(session.scalars(query)) == ["en", "nl"]
+
+
 def test_what_cannot_be_taken_back_wants_a_tick(chief: Desk) -> None:
     issue, _ = _assembled(chief, "Een")
     for deed in ("approve", "cancel"):
@@ -239,6 +267,15 @@ def test_an_order_that_no_longer_holds_is_refused_with_the_items_as_they_are(chi
     late = chief.post(f"{issue}/order", {"item": str(two), "stood": f"{one} {two}", "to": "up"})
     assert late.status_code == 409
     assert "De berichten zijn veranderd" in late.text
+
+
+def test_a_move_by_who_saw_another_order_is_refused(chief: Desk) -> None:
+    issue, (one, two, three) = _assembled(chief, "Een", "Twee", "Drie")
+    stood = f"{one} {two} {three}"
+    assert chief.post(f"{issue}/order", {"item": str(three), "stood": stood, "to": "up"}).status_code == 302
+    assert chief.post(f"{issue}/order", {"item": str(one), "stood": stood, "to": "down"}).status_code == 409
+    page = chief.text(issue)
+    assert page.index(">Een<") < page.index(">Drie<") < page.index(">Twee<")
 
 
 def test_approval_can_be_taken_back_and_the_hour_changed(chief: Desk) -> None:
@@ -411,7 +448,10 @@ def test_an_admin_invites_and_the_invited_editor_signs_in(app: flask.Flask, door
     assert "Use at least 12 characters." in short.text
     assert stranger.open("POST", path, data={"password": PASSWORD}).status_code == 302
     assert stranger.open("POST", path, data={"password": "heel iets anders nu"}).status_code == 404
-    assert stranger.get(path).status_code == 404
+    used = stranger.get(path, headers={"Accept-Language": "en"})
+    assert used.status_code == 404
+    assert "Ask an administrator of the newsroom to mail you a new invitation." in used.text
+    assert "sign up again" not in used.text
     assert stranger.sign_in("joris@gemeente.example").status_code == 302
     assert "Good day, Joris" in stranger.text("/newsroom/")
 
