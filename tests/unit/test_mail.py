@@ -243,7 +243,7 @@ def test_a_subject_has_sixty_characters_at_most(title: str, subject: str) -> Non
 
 
 def composed(**values: str) -> EmailMessage:
-    made = mail.Rendered(subject="Bevestig uw inschrijving", html="<p>Coöperatie</p>", text="Coöperatie\n")
+    made = mail.Rendered(subject="Bevestig uw aanmelding", html="<p>Coöperatie</p>", text="Coöperatie\n")
     message = mail.compose(
         made,
         to=values.get("to", "saskia@gemeente.example"),
@@ -263,7 +263,7 @@ def test_a_single_mail_says_that_a_machine_sent_it() -> None:
         ("From", "Bureau Voorbeeld <bevestiging@voorbeeld.example>"),
         ("To", "saskia@gemeente.example"),
         ("Reply-To", "nieuws@voorbeeld.example"),
-        ("Subject", "Bevestig uw inschrijving"),
+        ("Subject", "Bevestig uw aanmelding"),
         ("Date", "Tue, 24 Nov 2026 09:00:00 +0000"),
         ("Message-ID", mail.message_id("c", 5)),
         ("Auto-Submitted", "auto-generated"),
