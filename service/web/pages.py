@@ -87,7 +87,9 @@ def _refused(entry: Entry, now: datetime) -> list[errors.Refused]:
         found.append(fault)
     shown_for = forms.age(entry.started, now)
     if not found and shown_for is not None and shown_for.total_seconds() < settings.current().form_min_seconds:
-        found.append(errors.Refused("", "That was very fast, as machines do it. Press the button once more."))
+        found.append(
+            errors.Refused("", "That was faster than a person can fill in a form. Please press the button once more.")
+        )
     return found
 
 

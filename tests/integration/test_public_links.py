@@ -275,6 +275,16 @@ def test_links_of_a_test_mail_say_what_they_are(visitor: Visitor) -> None:
         assert "<button" not in page.text
 
 
+def test_one_theme_is_spoken_of_as_one(visitor: Visitor, asked: str) -> None:
+    with db.transaction() as session:
+        confirmation = session.scalars(select(subscribers.Confirmation)).one()
+        confirmation.theme_ids = confirmation.theme_ids[:1]
+    with time_machine.travel(NOW + timedelta(hours=1)):
+        assert f"Dit thema is gekozen voor {EMAIL}:" in words(visitor.get(asked))
+        assert "U krijgt onze nieuwsbrief over dit thema:" in words(visitor.post(asked))
+        assert "U hebt dit thema bevestigd:" in words(visitor.get(asked))
+
+
 def test_themes_stand_in_the_order_of_the_names_shown(visitor: Visitor, reader: int) -> None:
     with db.transaction() as session:
         for slug, name in (("democratie", "Voting"), ("innovatie", "Renewal"), ("organisatie", "Administration")):

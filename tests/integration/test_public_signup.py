@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from service import db, settings, themes
-from service.subscribers import addresses, consent, unsubscribe
+from service.subscribers import addresses, consent, signup, unsubscribe
 from service.subscribers import models as subscribers
 from service.web import forms
 from tests import make
@@ -333,6 +333,17 @@ def test_network_over_its_cap_gets_the_same_answer_and_no_mail(visitor: Visitor)
     another = {"REMOTE_ADDR": "198.51.100.7"}
     visitor.post("/subscribe", data={**ours, "email": "n9@gemeente.example"}, environ_base=another)
     assert confirmations() == 3
+
+
+def test_answer_tells_honestly_what_the_caps_are(visitor: Visitor) -> None:
+    page = words(visitor.post("/subscribe", data=FORM))
+    assert [(span, most) for span, most in signup.CAPS] == [
+        (timedelta(minutes=10), 1),
+        (timedelta(days=1), 3),
+        (timedelta(days=30), 5),
+    ]
+    assert "hoogstens één mail per tien minuten, drie per dag en vijf per dertig dagen" in page
+    assert "Dan telt dit formulier misschien niet mee." in page
 
 
 def test_other_fields_and_kinds_of_body_never_break_the_page(visitor: Visitor) -> None:
