@@ -33,6 +33,11 @@ def monday(week: str) -> date:
         raise errors.Refused("week", "The year %(year)s has no week %(week)s.", year=found[1], week=found[2]) from None
 
 
+def number(week: str) -> int:
+    """48 of "2026-W48", as people call it."""
+    return monday(week).isocalendar().week
+
+
 def is_over(*, now: datetime, week: str) -> bool:
     return now >= _end(monday(week))
 
@@ -67,7 +72,7 @@ def plan(*, session: Session, now: datetime, theme_id: int, week: str, send_at: 
     if theme is None or theme.retired_at is not None:
         raise errors.Refused("theme", "Choose a theme that is open.")
     hour = _hour(now=now, week=week, send_at=send_at)
-    taken = errors.Conflict("“%(theme)s” has its issue in week %(week)s already.", theme=theme.slug, week=week)
+    taken = errors.Conflict("This theme has its issue in week %(week)s already.", week=number(week))
     issue = session.scalar(select(Issue).where(Issue.theme_id == theme_id, Issue.week == week).with_for_update())
     if issue is None:
         issue = Issue(theme_id=theme_id, week=week, state=IssueState.PLANNED, send_at=hour, planned_at=now)
@@ -133,13 +138,13 @@ def _hour(*, now: datetime, week: str, send_at: datetime | None) -> datetime:
     start = monday(week)
     first, last = local(start, time(0)), _end(start)
     if now >= last:
-        raise errors.Refused("week", "Week %(week)s is over.", week=week)
+        raise errors.Refused("week", "Week %(week)s is over.", week=number(week))
     if send_at is None:
         thursday = local(start + timedelta(days=3), time(9))
         soon = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
         return thursday if thursday > now else min(soon, last - timedelta(minutes=1))
     if not first <= send_at < last:
-        raise errors.Refused("send_at", "This hour doesn't lie in week %(week)s.", week=week)
+        raise errors.Refused("send_at", "This hour doesn't lie in week %(week)s.", week=number(week))
     if send_at < now - timedelta(minutes=1):
         raise errors.Refused("send_at", "This hour has gone. Choose a later one.")
     return send_at

@@ -149,7 +149,7 @@ def _title(text: str) -> str:
         raise errors.Refused("title", "Enter a title.")
     if len(title) > TITLE:
         raise errors.Refused(
-            "title", "The title has %(length)s characters; %(most)s is the most.", length=len(title), most=TITLE
+            "title", "The title has %(length)s characters; at most %(most)s are allowed.", length=len(title), most=TITLE
         )
     if not title.translate(JOINERS).isprintable():
         raise errors.Refused("title", "The title holds characters that can't be shown.")
@@ -162,7 +162,7 @@ def _body(text: str) -> str:
         raise errors.Refused("body", "Enter the news itself.")
     if len(body) > BODY:
         raise errors.Refused(
-            "body", "The text has %(length)s characters; %(most)s is the most.", length=len(body), most=BODY
+            "body", "The text has %(length)s characters; at most %(most)s are allowed.", length=len(body), most=BODY
         )
     if any(ord(character) < 32 and character not in "\n\t" for character in body):
         raise errors.Refused("body", "The text holds characters that can't be shown.")
@@ -177,7 +177,7 @@ def _url(text: str) -> str:
         return ""
     if len(url) > URL:
         raise errors.Refused(
-            "url", "The link has %(length)s characters; %(most)s is the most.", length=len(url), most=URL
+            "url", "The link has %(length)s characters; at most %(most)s are allowed.", length=len(url), most=URL
         )
     wrong = errors.Refused("url", "Enter a whole web address, as in https://example.nl/page.")
     if not url.isprintable() or " " in url or NOT_IN_URL & set(url):

@@ -113,7 +113,7 @@ def send(issue_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/<int:issue_id>/pause")
 def pause(issue_id: int) -> ResponseReturnValue:
-    return _move(issue_id, rounds.pause, N_("Sending is paused."))
+    return _move(issue_id, rounds.pause, N_("Sending is paused: it stops within a second."))
 
 
 @blueprint.post("/<int:issue_id>/resume")
@@ -189,6 +189,7 @@ def _page(
         ),
         more=assembly.waiting(session=reading, issue=issue),
         edition=_edition(),
+        subject=mail.subject if (mail := editions.shown(session=reading, issue=issue, language=_edition())) else "",
         shown="txt" if flask.request.args.get("kind") == "txt" else "html",
         most=assembly.MOST_ITEMS,
         early=issue.state in models.EARLY,

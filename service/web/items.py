@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -148,6 +149,22 @@ def _done(item_id: int) -> ResponseReturnValue:
     return flask.redirect(flask.url_for("items.edit", item_id=item_id))
 
 
+def _problems(typed: Mapping[str, str], fault: errors.VinkjeError | None, *, check: bool) -> list[tuple[str, str]]:
+    """(field, words). `check`: a preview says what saving would refuse."""
+    if fault is not None and not isinstance(fault, errors.Refused):
+        return [("", session.say(fault))]
+    if fault is None and not check:
+        return []
+    every = items.problems(session=db.reading(), **_values(typed)) or ([fault] if fault else [])
+    return [(FIELDS.get(one.field, one.field), session.say(one)) for one in every]
+
+
+def _read_on(url: str) -> str:
+    """The words of the mail's link to the source."""
+    host = (urlsplit(url).hostname or "").removeprefix("www.")
+    return view.translate("Read on: %(where)s", where=host) if host else ""
+
+
 def _form(
     item: Item | None,
     typed: Mapping[str, str],
@@ -156,18 +173,13 @@ def _form(
     preview: bool = False,
 ) -> str:
     """`item` is what is stored now, `typed` what stands in the fields."""
-    problems: list[tuple[str, str]] = []
-    if isinstance(fault, errors.Refused):
-        every = items.problems(session=db.reading(), **_values(typed)) or [fault]
-        problems = [(FIELDS.get(one.field, one.field), session.say(one)) for one in every]
-    elif fault is not None:
-        problems = [("", session.say(fault))]
+    problems = _problems(typed, fault, check=preview and flask.request.method == "POST")
     html = None
-    if preview and not problems:
+    if preview and "body" not in [field for field, _ in problems]:
         try:
             html = Markup(markup.to_html(typed.get("body", "")))  # noqa: S704  # cleaned by markup
         except errors.Refused as refused:
-            problems = [("body", session.say(refused))]
+            problems.append(("body", session.say(refused)))
     chosen = typed.get("theme", "")
     offered = [
         (theme.slug, theme.name(view.language()))
@@ -184,6 +196,7 @@ def _form(
         version=typed.get("version") if not clash and typed.get("version") else item and item.version,
         errors=problems,
         html=html,
+        read_on=_read_on(typed.get("url", "").strip()) if "url" not in [field for field, _ in problems] else "",
         themes=offered,
         clash=clash,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from email.utils import parseaddr
 from html import unescape
 
 import flask
 import pytest
 from sqlalchemy import func, select
 
-from service import db, links, themes
+from service import db, links, settings, themes
 from service.delivery.models import Delivery, Outcome
 from service.issues import rota
 from service.issues.models import Issue, IssueState
@@ -113,6 +114,23 @@ def test_lists_name_themes_in_the_editors_language(app: flask.Flask, chief: Desk
     english = Desk(app, Role.WRITER, language="en")
     assert "Innovation abroad," in english.text("/newsroom/items").replace("\n", "")
     assert re.search(rf'href="{issue}">Innovation abroad, week', english.text("/newsroom/issues"))
+
+
+def test_a_preview_says_what_saving_would_refuse_and_shows_the_source_as_the_mail_does(chief: Desk) -> None:
+    bad = unescape(chief.post("/newsroom/items/new", {**GOOD, "title": "x" * 121, "do": "preview"}).text)
+    assert "De titel heeft 121 tekens. Het mogen er hoogstens 120 zijn." in bad
+    assert "<strong>40.000 euro</strong>" in bad
+    good = unescape(chief.post("/newsroom/items/new", {**GOOD, "do": "preview"}).text)
+    assert "Lees verder: gent.example" in good
+    assert 'id="errors"' not in good
+    assert _items() == {}
+
+
+def test_subject_and_sender_stand_above_the_mail(chief: Desk) -> None:
+    issue, _ = _assembled(chief, "Een")
+    page = chief.text(issue)
+    assert "Innovatie: Een" in page
+    assert f"<{parseaddr(settings.current().mail_from)[1]}>" in page
 
 
 def test_all_faults_of_a_form_are_said_at_once_and_nothing_typed_is_lost(chief: Desk) -> None:
@@ -267,6 +285,14 @@ def test_an_order_that_no_longer_holds_is_refused_with_the_items_as_they_are(chi
     late = chief.post(f"{issue}/order", {"item": str(two), "stood": f"{one} {two}", "to": "up"})
     assert late.status_code == 409
     assert "De berichten zijn veranderd" in late.text
+
+
+def test_an_emptied_issue_does_not_wait_for_approval(chief: Desk) -> None:
+    issue, (one,) = _assembled(chief, "Een")
+    chief.post(f"{issue}/drop", {"item": str(one)})
+    page = chief.text(issue)
+    assert "Er valt dus niets goed te keuren." in page
+    assert "leest de mail en keurt hem goed" not in page
 
 
 def test_a_move_by_who_saw_another_order_is_refused(chief: Desk) -> None:
