@@ -11,6 +11,7 @@ from collections.abc import Callable
 import flask
 import structlog
 from celery import Celery, signals
+from celery.apps import worker as celery_command
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import app as service_app
@@ -83,8 +84,10 @@ def _log_our_way(**_: object) -> None:
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _start(**_: object) -> None:
-    settings.current_or_exit(*settings.NEEDED)  # better now than at each job
+def _start(sender: object, **_: object) -> None:
+    # Better now than at each job. The worker in `vinkje up` is no command of its own, and rings in memory.
+    alone = isinstance(sender, celery_command.Worker)
+    settings.current_or_exit(*settings.NEEDED if alone else ("smtp_url",))
     halt.forget()
     wait_for_database()
 
