@@ -13,11 +13,8 @@ import click
 from flask.cli import AppGroup, ScriptInfo
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from service import app, errors
+from service import app, db, errors
 from service.commands import database, editor, issue, item, subscriber, theme
-
-# PostgreSQL's undefined_table and undefined_column; SQLite has words only.
-NO_TABLES = ("42P01", "42703")
 
 
 class Failed(click.ClickException):
@@ -57,11 +54,10 @@ class Vinkje(AppGroup):
 
 def _database_fault(fault: DBAPIError) -> str | None:
     """One line for what an operator can mend; None for what only a programmer can."""
-    reason = str(fault.orig).strip().partition("\n")[0]
-    if getattr(fault.orig, "sqlstate", None) in NO_TABLES or reason.startswith(("no such table", "no such column")):
+    if db.lacks_tables(fault):
         return "the database has no tables yet, or older ones: run `vinkje db upgrade` first"
     if isinstance(fault, OperationalError):
-        return f"can't use the database: {reason}"
+        return f"can't use the database: {str(fault.orig).strip().partition(chr(10))[0]}"
     return None
 
 

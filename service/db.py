@@ -19,10 +19,11 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
-from service import settings
+from service import folder, settings
 
 MIGRATIONS = str(Path(__file__).parent / "migrations")
 NAMING = {
@@ -32,6 +33,11 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+# PostgreSQL's undefined_table and undefined_column; SQLite has words only.
+NO_TABLES = ("42P01", "42703")
+NO_TABLES_IN_WORDS = ("no such table", "no such column")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -73,7 +79,7 @@ def connect(app: flask.Flask) -> None:
     chosen = settings.current()
     app.config["SQLALCHEMY_DATABASE_URI"] = chosen.database_url
     if chosen.database_url.startswith("sqlite"):
-        chosen.data_dir.mkdir(parents=True, exist_ok=True)
+        folder.make(chosen.data_dir)
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"hide_parameters": True, "connect_args": {"timeout": 15}}
     else:
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
@@ -123,6 +129,11 @@ def migration(connection: Connection) -> Migration:
 @lru_cache(maxsize=1)
 def _head() -> str | None:
     return ScriptDirectory(MIGRATIONS).get_current_head()
+
+
+def lacks_tables(fault: DBAPIError) -> bool:
+    """The database is older than this code: nothing that a statement can mend."""
+    return getattr(fault.orig, "sqlstate", None) in NO_TABLES or str(fault.orig).startswith(NO_TABLES_IN_WORDS)
 
 
 @contextmanager

@@ -35,11 +35,8 @@ class Seeded:
     send_at: datetime
 
 
-def seed(*, session: Session, now: datetime, readers: bool) -> Seeded | None:
-    """Fill an empty house; None when there is a theme already.
-
-    `readers` only where mail is caught: their addresses do not exist.
-    """
+def seed(*, session: Session, now: datetime) -> Seeded | None:
+    """Fill an empty house; None when there is a theme already. Only where mail is caught: its readers do not exist."""
     if themes.every(session=session):
         return None
     content = tomllib.loads((Path(__file__).parent / "demo.toml").read_text(encoding="utf-8"))
@@ -48,7 +45,7 @@ def seed(*, session: Session, now: datetime, readers: bool) -> Seeded | None:
     editor = editors.add(session=session, now=now, email=EDITOR, name="Redactie", role=Role.ADMIN, password=password)
     for item in content["item"]:
         _publish(session, now, editor.id, theme_ids[item["theme"]], item)
-    for reader in content["reader"] if readers else ():
+    for reader in content["reader"]:
         _read(session, now, reader)
     issue = rota.plan(
         session=session, now=now, theme_id=theme_ids[content["planned"]], week=rota.week_of(now), send_at=None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from email.utils import parseaddr
@@ -15,10 +14,9 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import errors, urls
+from service import errors, folder, urls
 
 RelayAddress = urls.RelayAddress
-SHORTEST_SECRET = 32
 WRONG, WRONG_FOR_GUNICORN = 2, 4  # gunicorn stops at 4 (its APP_LOAD_ERROR); after a 2 it tries again without end
 NEEDED = {
     "redis_url": "the web, workers and beat are processes that ring each other by way of it; `vinkje up` needs none",
@@ -97,8 +95,8 @@ class Settings(BaseSettings):
             missing += [name.upper() for name in ("base_url", "mail_from", "organisation") if not getattr(self, name)]
         if missing:
             raise ValueError("set " + ", ".join(missing))
-        if any(len(key) < SHORTEST_SECRET for key in (self.secret_key, *self.secret_keys_previous) if key):
-            raise ValueError(f"SECRET_KEY and SECRET_KEYS_PREVIOUS: at least {SHORTEST_SECRET} characters each")
+        if any(len(key) < folder.SHORTEST_SECRET for key in (self.secret_key, *self.secret_keys_previous) if key):
+            raise ValueError(f"SECRET_KEY and SECRET_KEYS_PREVIOUS: at least {folder.SHORTEST_SECRET} characters each")
         return self
 
     @property
@@ -140,13 +138,13 @@ def load(**overrides: object) -> Settings:
         raise errors.SettingsRefused(".env: can't read it, or it isn't UTF-8") from None
     filled: dict[str, object] = {}
     if not found.database_url:
-        _make(found.data_dir)
+        folder.make(found.data_dir)
         filled["database_url"] = urls.sqlite(found.data_dir / "vinkje.db")
     if not found.secret_key:
-        _make(found.data_dir)
-        filled["secret_key"] = _kept_secret(found.data_dir / "secret_key")
+        folder.make(found.data_dir)
+        filled["secret_key"] = folder.kept_secret(found.data_dir / "secret_key")
     if not found.base_url:
-        filled["base_url"] = f"http://localhost:{found.port}"
+        filled["base_url"] = _address(found)
     if not found.mail_from:
         filled["mail_from"] = "Vinkje <nieuws@vinkje.example>"
     if not found.organisation:
@@ -163,38 +161,23 @@ def _line(fault: object) -> str:
     return f"{name}: {message}" if name else message
 
 
-def _make(folder: Path) -> None:
+def keep_address(chosen: Settings) -> Settings:
+    """For `vinkje up`: keep in DATA_DIR where it serves, for commands that are started without its PORT."""
+    path = chosen.data_dir / folder.ADDRESS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # an older one isn't ours
+        chosen = load()
+        path.write_text(chosen.base_url)
     except OSError as fault:
-        raise _unwritable(folder, fault) from None
+        raise folder.unwritable(path, fault) from None
+    return use(chosen)
 
 
-def _kept_secret(path: Path) -> str:
-    """Embedded mode makes its own secret once, so that links survive a restart.
-
-    Two processes may start at once: the file appears whole, and the first one's stays.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        if not path.exists():
-            draft.touch(mode=0o600)
-            draft.write_text(secrets.token_hex(32))
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-        kept = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError as fault:
-        raise _unwritable(path, fault) from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-    if len(kept) < SHORTEST_SECRET:
-        raise errors.SettingsRefused("DATA_DIR: %(path)s is damaged; put it back, or set SECRET_KEY", path=path)
-    return kept
-
-
-def _unwritable(path: Path, fault: OSError) -> errors.SettingsRefused:
-    return errors.SettingsRefused("DATA_DIR: can't write %(path)s: %(why)s", path=path, why=fault.strerror)
+def _address(found: Settings) -> str:
+    if "port" not in found.model_fields_set:
+        with contextlib.suppress(OSError, ValueError):
+            return urls.base((found.data_dir / folder.ADDRESS).read_text())
+    return f"http://localhost:{found.port}"
 
 
 _in_use: list[Settings] = []

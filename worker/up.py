@@ -22,7 +22,7 @@ import flask_migrate
 import waitress
 
 from service import app as service_app
-from service import cli, db, demo, i18n, settings, urls
+from service import cli, db, demo, folder, i18n, settings, themes, urls
 from worker import embedded, health, mailbox
 
 WEB_THREADS = 8
@@ -67,6 +67,7 @@ def _serve(house: contextlib.ExitStack) -> embedded.Threads:
     """Open everything in order and serve until a signal comes."""
     chosen = settings.current_or_exit()
     house.enter_context(_alone(chosen.data_dir))
+    chosen = settings.keep_address(chosen)
     door = house.enter_context(_listening(chosen.host, chosen.port))
     caught = not chosen.smtp_url
     if caught:
@@ -80,7 +81,7 @@ def _serve(house: contextlib.ExitStack) -> embedded.Threads:
     with app.app_context():
         flask_migrate.upgrade(directory=service_app.MIGRATIONS)
         click.echo(f"database ready: {db.db.engine.url.render_as_string(hide_password=True)}")
-        seeded = _seed(readers=caught)
+        seeded = _seed(caught=caught)
     # Not imported above: it reads the settings, and `vinkje --help` must work without any.
     worker_app = importlib.import_module("worker.app")
     threads = house.enter_context(embedded.running(worker_app.app))
@@ -100,7 +101,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
     """Two processes on one DATA_DIR would have a worker each that can't hear the other's bell."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    folder.make(data_dir)
     with (data_dir / "up.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,12 +127,18 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield door
 
 
-def _seed(*, readers: bool) -> demo.Seeded | None:
+def _seed(*, caught: bool) -> demo.Seeded | None:
+    """Where mail really goes out, nothing may stand that nobody asked for: no theme, no editor, no planned issue."""
+    if not caught:
+        if not themes.every(session=db.reading()):
+            click.echo("no themes yet, and no demo where mail goes out: `vinkje theme add`, then `vinkje editor add`")
+        return None
     with db.transaction() as session:
-        seeded = demo.seed(session=session, now=datetime.now(UTC), readers=readers)
+        seeded = demo.seed(session=session, now=datetime.now(UTC))
     if seeded is not None:
-        hour = i18n.day_and_hour("en", seeded.send_at)
-        click.echo(f"demo ready: themes, items{', readers' if readers else ''} and an issue planned for {hour}")
+        click.echo(
+            f"demo ready: themes, items, readers and an issue planned for {i18n.day_and_hour('en', seeded.send_at)}"
+        )
     return seeded
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import flask
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import HTTPException
 
-from service import errors
+from service import db, errors
 from service.i18n import N_
 from service.web import view
 
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 def add(app: flask.Flask) -> None:
     app.register_error_handler(errors.VinkjeError, expected)
     app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(OperationalError, _away)
+    app.register_error_handler(DBAPIError, _database)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -86,8 +86,15 @@ def _http(fault: HTTPException) -> flask.Response | HTTPException:
     return response
 
 
-def _away(fault: OperationalError) -> flask.Response:
-    log.error("database_away", rule=str(flask.request.url_rule), fault=type(fault.orig).__name__)
+def _database(fault: DBAPIError) -> flask.Response:
+    """Away, or not yet migrated: both pass without a change of the request. Anything else is our mistake."""
+    rule = str(flask.request.url_rule)
+    if db.lacks_tables(fault):
+        log.error("database_behind", rule=rule, advice="run `vinkje db upgrade`")
+    elif isinstance(fault, OperationalError):
+        log.error("database_away", rule=rule, fault=type(fault.orig).__name__)
+    else:
+        return _unforeseen(fault)
     response = _page(503, view.translate(ADVICE[503]))
     response.headers["Retry-After"] = "30"
     return response

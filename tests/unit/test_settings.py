@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service import errors, settings
+from service import errors, folder, settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -231,6 +231,29 @@ def test_the_secret_of_embedded_mode_survives_a_restart(data_dir: Path) -> None:
     assert settings.load(data_dir=data_dir).secret_key == first
     assert (data_dir / "secret_key").stat().st_mode & 0o077 == 0
     assert [path.name for path in data_dir.iterdir()] == ["secret_key"]
+
+
+def test_nobody_else_on_the_machine_reads_what_is_kept(data_dir: Path) -> None:
+    settings.load(data_dir=data_dir / "deep")
+    assert (data_dir / "deep").stat().st_mode & 0o077 == 0
+
+
+def test_a_command_without_port_uses_the_address_that_is_served(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The privacy link of an edition is frozen by `vinkje issue approve`, beside a `vinkje up` on another port."""
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    monkeypatch.setattr(settings, "_in_use", [])
+    monkeypatch.setenv("PORT", "8123")
+    settings.keep_address(settings.load())
+    monkeypatch.delenv("PORT")
+    assert settings.load().base_url == "http://localhost:8123"
+    assert settings.load(port=8200).base_url == "http://localhost:8200"
+    assert settings.load(base_url="https://news.example.nl").base_url == "https://news.example.nl"
+    assert settings.keep_address(settings.load()).base_url == "http://localhost:8000", "served anew, without PORT"
+    assert settings.load().base_url == "http://localhost:8000"
+    (data_dir / folder.ADDRESS).write_text("nonsense")
+    assert settings.load().base_url == "http://localhost:8000"
 
 
 def test_two_processes_that_start_at_once_share_one_secret(data_dir: Path) -> None:
