@@ -60,7 +60,9 @@ def approve(issue_id: int) -> None:
 @click.argument("issue_id", metavar="ID", type=ISSUE_ID)
 def send(issue_id: int) -> None:
     """Send an approved issue now, without waiting for its hour."""
-    _move(issue_id, rounds.send_now)
+    with db.transaction() as session:
+        rounds.send_now(session=session, now=datetime.now(UTC), issue_id=issue_id)
+    click.echo(f"Issue {issue_id} starts as soon as a worker hears it.")
 
 
 @group.command()

@@ -32,7 +32,8 @@ def import_file(file: Path) -> None:
 
     FILE is CSV in UTF-8 with the columns email, themes (slugs, “;” between), consented_at,
     consent_source and, when wanted, language. Lines that can't be taken are written with their number
-    and the reason to FILE.refused.csv beside it. Safe to run twice.
+    and the reason beside it: those of readers.csv to readers.refused.csv. Safe to run twice. The exit status is 0,
+    also when lines were refused: the last line says how many.
     """
     beside = file.with_suffix(".refused.csv")
     try:

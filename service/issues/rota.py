@@ -57,7 +57,7 @@ def local(day: date, hour: time) -> datetime:
 def parse_local(text: str) -> datetime:
     """As in "2026-12-03T09:00" in Europe/Amsterdam, given in UTC. Raises Refused on field "send_at"."""
     try:
-        typed = datetime.fromisoformat(text.strip())
+        typed = datetime.fromisoformat(text.strip()) if ":" in text else None  # a day alone would mean midnight
     except ValueError:
         typed = None
     if typed is None or typed.tzinfo is not None or typed.year not in YEARS:

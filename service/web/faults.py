@@ -34,7 +34,7 @@ HEADINGS = {
 }
 ADVICE = {
     400: N_("Please go back, reload the page and try again."),
-    403: N_("Your role doesn't reach this far. Ask an administrator."),
+    403: N_("Your role doesn't allow this. Ask an administrator."),
     404: N_("Perhaps the address was typed wrong, or the page has moved."),
     405: N_("Please start again from the first page."),
     413: N_("Please send less text."),

@@ -65,7 +65,9 @@ def test_what_is_no_week_is_refused(session: Session, week: str) -> None:
     assert refused.value.field == "week"
 
 
-@pytest.mark.parametrize("typed", ["", "donderdag", "2026-12-03T09:00+01:00", "2026-13-03T09:00", "09:00", *FAR_HOURS])
+@pytest.mark.parametrize(
+    "typed", ["", "donderdag", "2026-12-03", "2026-12-03T09:00+01:00", "2026-13-03T09:00", "09:00", *FAR_HOURS]
+)
 def test_what_is_no_hour_is_refused(typed: str) -> None:
     with pytest.raises(errors.Refused) as refused:
         rota.parse_local(typed)
