@@ -131,7 +131,7 @@ class Pipeline:
 
     def _reply(self, lines: list[bytes]) -> None:
         code = _code(lines)
-        text = lines[0][4:] if len(lines) == 1 else b" ".join(line[4:].strip() for line in lines)
+        text = b" ".join(line[4:].strip() for line in lines)
         if code == 0 or not self._awaited:
             self._end(code if code == 421 else 0, text)
             return

@@ -178,7 +178,7 @@ def test_a_message_costs_one_round_trip() -> None:
     assert second == envelope(1).content + b".\r\n" + envelope(2).mail + envelope(2).rcpt + b"DATA\r\n"
     pipeline.wrote(len(second))
     answers = pipeline.receive(b"250 2.0.0 queued\r\n250 ok\r\n250 ok\r\n354 go\r\n")
-    assert answers == [Answer(1, Phase.DOT, 250, b"2.0.0 queued\r")] or answers[0][:3] == (1, Phase.DOT, 250)
+    assert answers == [Answer(1, Phase.DOT, 250, b"2.0.0 queued")]
     assert b"".join(pipeline.output()) == envelope(2).content + b".\r\n"
 
 
