@@ -1,6 +1,6 @@
 # Vinkje. `make` alone shows what there is. Needed: Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system check lock clean
+.PHONY: help run test test-system check bench bench-large chaos lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +51,15 @@ check: $(VENV)/dev.stamp ## Lint, format, types, import contracts, house rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/test_house.py
+
+bench: $(VENV)/dev.stamp ## Measure a round end to end beside Postfix's own load generator (about ten minutes)
+	$(BIN)/python -m bench $(ARGS)
+
+bench-large: $(VENV)/dev.stamp ## The same with a million readers
+	$(BIN)/python -m bench --readers 1000000 $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## Kill, cut and confuse a round in every way we know, and count (about a quarter of an hour)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: $(VENV)/run.stamp ## Resolve pyproject.toml into requirements/*.lock anew
 	@set -e; uv=$$(command -v uv || echo $(BIN)/uv); \

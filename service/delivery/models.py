@@ -28,13 +28,22 @@ class Outcome(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class Trouble(StrEnum):
+    """Why the relay has no mail of ours now. The value is also the note of an issue that waits for it."""
+
+    DOWN = "relay_down"  # no answer, or it hangs up
+    LOGIN = "relay_login"
+    REFUSES = "relay_refuses"  # 5.7.x, or no to our sender
+    SLOW_DOWN = "relay_slow_down"  # 421 4.7.28: it had too much of us (requirements 1.10)
+
+
 class Batch(Base):
     """The subscribers `first_id`..`last_id` of an issue's theme, `size` of them at the cut.
 
     `fence` grows with each claim: what a worker recorded under an older one is refused.
     `due_at` is when it may be claimed (waiting) or its lease ends (sending).
     `left_count` is who left before their mail went out; known when the batch is done.
-    `doubted_at` is when the relay's refusals left open whether they are about these readers: doubts.py.
+    `recorded` is how many outcomes were written, deferrals too: for the progress, not for the books.
     """
 
     __tablename__ = "batches"
@@ -50,6 +59,7 @@ class Batch(Base):
     due_at: Mapped[datetime]
     nudged_at: Mapped[datetime | None]
     left_count: Mapped[int] = mapped_column(default=0)
+    recorded: Mapped[int] = mapped_column(default=0)
     doubted_at: Mapped[datetime | None]
 
 
@@ -57,6 +67,7 @@ class Delivery(Base):
     """One recipient of one issue. The key is the last guard against sending twice.
 
     No foreign keys: millions are written in a hurry, and a row must outlive its subscriber's erasure.
+    `uncertain_at`: when nobody could know whether it went out; stays when it is sent again.
     """
 
     __tablename__ = "deliveries"
@@ -70,3 +81,41 @@ class Delivery(Base):
     first_at: Mapped[datetime]
     retry_at: Mapped[datetime | None]
     status: Mapped[str] = mapped_column(String(20), default="")
+    uncertain_at: Mapped[datetime | None]
+
+
+class Relay(Base):
+    """The relay as all workers see it: its trouble, and the limits an operator set. One row.
+
+    `probe_at`: when it is tried again; `probes`: how often it was tried in vain. `accepted_at`: when it last
+    took a newsletter. `tokens` and `filled_at` are the rate's bucket: limits.py.
+    """
+
+    __tablename__ = "relays"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    trouble: Mapped[Trouble | None]
+    status: Mapped[str] = mapped_column(String(20), default="")
+    text: Mapped[str] = mapped_column(String(200), default="")
+    since: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
+    probes: Mapped[int] = mapped_column(default=0)
+    accepted_at: Mapped[datetime | None]
+    connections: Mapped[int | None]
+    rate: Mapped[float | None]
+    tokens: Mapped[float] = mapped_column(default=0.0)
+    filled_at: Mapped[datetime | None]
+
+
+class Sender(Base):
+    """A worker that sends newsletters, as long as `seen_at` is fresh: what it has of the relay's connections,
+    and how many messages a second it sends.
+    """
+
+    __tablename__ = "senders"
+
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    issue_id: Mapped[int | None]
+    seen_at: Mapped[datetime]
+    connections: Mapped[int] = mapped_column(default=0)
+    rate: Mapped[float] = mapped_column(default=0.0)

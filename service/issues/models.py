@@ -31,7 +31,7 @@ MOVES: dict[IssueState, frozenset[IssueState]] = {
     IssueState.APPROVED: frozenset({IssueState.SENDING, IssueState.ASSEMBLED, IssueState.CANCELLED}),
     IssueState.SENDING: frozenset({IssueState.PAUSED, IssueState.SENT, IssueState.CANCELLED}),
     IssueState.PAUSED: frozenset({IssueState.SENDING, IssueState.CANCELLED}),
-    IssueState.SENT: frozenset(),
+    IssueState.SENT: frozenset({IssueState.SENDING}),  # an editor has uncertain mails sent again
     IssueState.SKIPPED: frozenset({IssueState.ASSEMBLED, IssueState.CANCELLED}),
     IssueState.CANCELLED: frozenset({IssueState.PLANNED}),  # only when nothing had gone out: rota.plan
 }

@@ -1,0 +1,92 @@
+"""What the relay allows, shared by all workers through the database, and changeable while a round runs.
+
+Connections are divided over the workers that are sending now. Messages a second are tokens in one bucket:
+each worker takes what it may send until it comes again, so the limit holds however many there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from service import db, settings
+from service.delivery import breaker
+from service.delivery.models import Relay, Sender
+
+FRESH = timedelta(seconds=5)  # a worker that wasn't heard for so long sends no more
+FORGET = timedelta(hours=1)
+BUCKET_SECONDS = 1.0  # what may be saved up while nobody sends
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`rate` in messages a second, 0 for no limit."""
+
+    connections: int
+    rate: float
+
+
+def of(*, row: Relay) -> Limits:
+    """As the operator set them, and otherwise the settings'."""
+    chosen = settings.current()
+    return Limits(
+        connections=chosen.relay_connections if row.connections is None else row.connections,
+        rate=chosen.relay_rate if row.rate is None else row.rate,
+    )
+
+
+def change(*, session: Session, now: datetime, connections: int | None, rate: float | None) -> Limits:
+    """None goes back to the setting. Workers hear it within a second."""
+    row = breaker.relay(session=session, now=now)
+    row.connections, row.rate = connections, rate
+    session.flush()
+    return of(row=row)
+
+
+def report(*, session: Session, now: datetime, name: str, issue_id: int | None, connections: int, rate: float) -> int:
+    """Say that this worker sends, and hear how many connections are its share; 0 when there are more workers."""
+    values = {"issue_id": issue_id, "seen_at": now, "connections": connections, "rate": rate}
+    row = db.insert(session, Sender).values(name=name, **values)
+    session.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
+    fresh = Sender.seen_at > now - FRESH
+    number = session.scalar(select(func.count()).where(fresh)) or 1
+    before = session.scalar(select(func.count()).where(fresh, Sender.name < name)) or 0
+    most = of(row=breaker.look(session=session)).connections
+    return most // number + (1 if before < most % number else 0)
+
+
+def leave(*, session: Session, name: str) -> None:
+    session.execute(delete(Sender).where(Sender.name == name))
+
+
+def senders(*, session: Session, now: datetime) -> list[Sender]:
+    """The workers that send now."""
+    return list(session.scalars(select(Sender).where(Sender.seen_at > now - FRESH).order_by(Sender.name)))
+
+
+def forget(*, session: Session, now: datetime) -> None:
+    session.execute(delete(Sender).where(Sender.seen_at <= now - FORGET))
+
+
+def grant(*, session: Session, now: datetime, want: int) -> int:
+    """How many of the `want` messages may be sent now; all of them when there is no limit."""
+    row = session.scalars(select(Relay).where(Relay.name == breaker.NAME).with_for_update()).one_or_none()
+    if row is None:
+        row = breaker.relay(session=session, now=now)
+    rate = of(row=row).rate
+    if not rate:
+        return want
+    since = max((now - (row.filled_at or now)).total_seconds(), 0.0)
+    tokens = min(row.tokens + since * rate, max(rate * BUCKET_SECONDS, 1.0))
+    given = min(want, int(tokens))
+    session.execute(
+        update(Relay)
+        .where(Relay.name == breaker.NAME)
+        .values(tokens=tokens - given, filled_at=max(now, row.filled_at or now))
+        .execution_options(synchronize_session=False)
+    )
+    session.expire(row)
+    return given
