@@ -37,6 +37,13 @@ class Trouble(StrEnum):
     SLOW_DOWN = "relay_slow_down"  # 421 4.7.28: it had too much of us (requirements 1.10)
 
 
+class Doubt(StrEnum):
+    """Why nobody can know whether a mail went out. The value is the status of a delivery that is uncertain."""
+
+    LINE_LOST = "line lost"  # between its dot and the relay's answer
+    WORKER_LOST = "worker lost"  # between the same two: its journal told
+
+
 class Batch(Base):
     """The subscribers `first_id`..`last_id` of an issue's theme, `size` of them at the cut.
 
