@@ -14,7 +14,7 @@ from flask.cli import AppGroup, ScriptInfo
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service import app, db, errors
-from service.commands import database, editor, issue, item, subscriber, theme
+from service.commands import database, editor, issue, item, subscriber, theme, uncertain
 
 
 class Failed(click.ClickException):
@@ -69,3 +69,5 @@ def cli() -> None:
 
 for group in (database.group, theme.group, editor.group, subscriber.group, item.group, issue.group):
     cli.add_command(group)
+for command in (uncertain.listing, uncertain.settle):
+    issue.group.add_command(command)

@@ -23,6 +23,7 @@ from service.web import (
     rota,
     session,
     themes,
+    uncertain,
     unsubscribe,
     view,
 )
@@ -42,6 +43,7 @@ ROOMS = (
     items,
     rota,
     issues,
+    uncertain,
     editors,
     themes,
     account,

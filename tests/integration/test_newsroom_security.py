@@ -37,6 +37,7 @@ def _addresses(app: flask.Flask, **ids: int) -> Iterator[tuple[str, str, str]]:
     likely: dict[str, Any] = {
         "language": "nl",
         "kind": "html",
+        "word": "again",
         "slug": "innovatie",
         "item_id": 1,
         "issue_id": 1,
