@@ -1,14 +1,14 @@
-"""Messages as bytes for the wire: CRLF, seven bits, lines of 76 at most. No dot-stuffing: that is the relay's.
+"""Messages as bytes for the wire: CRLF, seven bits, lines of 76 at most.
 
 An edition is cut once at its personal spots and encoded; a reader's message is then a join of
-byte strings (decision 0010). What comes out is, byte for byte, what the standard
+byte strings (decision 0010, service/spots.py). What comes out is, byte for byte, what the standard
 library writes for that reader (tests/unit/test_wire.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email import policy
 from email.header import Header
 from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
@@ -16,7 +16,9 @@ from email.message import EmailMessage
 from email.quoprimime import body_encode
 from email.utils import quote
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
+
+from service import spots
 
 UNSUBSCRIBE = "@@vinkje-unsubscribe@@"
 PREFERENCES = "@@vinkje-preferences@@"
@@ -24,6 +26,7 @@ PREFERENCES = "@@vinkje-preferences@@"
 LINE = 76  # RFC 2045 §6.7; the standard library's own 78 is two too many for quoted-printable
 # Quoted-printable never gives "=_", so no text can hold it (RFC 2045 §6.7, note on boundaries).
 BOUNDARY = "=_vinkje"
+SHAPES = 64  # of links that an edition keeps in mind; row numbers have few lengths
 JOINERS = "\u200c\u200d"  # invisible, but they hold emoji together
 TEXT_SPOT, HTML_SPOT = "@@text@@", "@@html@@"
 
@@ -99,22 +102,71 @@ def _needs_utf8(headers: Mapping[str, str]) -> bool:
     return not headers.get("To", "").isascii()
 
 
+class Wired(NamedTuple):
+    """`content` is dot-stuffed and ends a line; the lone dot is still to come. `size` counts neither
+    those dots nor that one (RFC 1870 §5)."""
+
+    content: bytes
+    size: int
+
+
+class _Encoded(NamedTuple):
+    """An edition for readers whose links have one shape."""
+
+    plain: spots.Spotted
+    stuffed: spots.Spotted
+    dots: int
+
+
 @dataclass(frozen=True)
 class Pieces:
     """An edition, encoded: `bytes` are everybody's, a `str` is a source line with marks."""
 
     chunks: tuple[bytes | str, ...]
+    _known: dict[tuple[bytes, bytes], _Encoded] = field(default_factory=dict, compare=False, repr=False)
 
     def fill(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> bytes:
         """`to` is a checked address, raw in the header when it isn't ASCII (then the relay needs SMTPUTF8).
-        The links are for both the body and List-Unsubscribe."""
-        head = "".join(f"{name}: {value}\r\n" for name, value in personal(to, message_id, unsubscribe).items())
-        return head.encode() + b"".join(
-            chunk
+        The links are for both the body and List-Unsubscribe. Not dot-stuffed."""
+        head = _own_head(to, message_id, unsubscribe)
+        leave, choose = unsubscribe.encode(), preferences.encode()
+        return self._encoded(leave, choose).plain.fill(head, leave + choose)
+
+    def wire(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> Wired:
+        """What `fill` gives, ready for after DATA."""
+        head = _own_head(to, message_id, unsubscribe)
+        leave, choose = unsubscribe.encode(), preferences.encode()
+        encoded = self._encoded(leave, choose)
+        content = encoded.stuffed.fill(head, leave + choose)
+        return Wired(content, len(content) - encoded.dots)
+
+    def _encoded(self, leave: bytes, choose: bytes) -> _Encoded:
+        shapes = leave.translate(spots.SHAPE), choose.translate(spots.SHAPE)
+        found = self._known.get(shapes)
+        if found is None:
+            steady = all(map(spots.steady, shapes))
+            found = self._encode(leave, choose, shapes if steady else None)
+            if steady and len(self._known) < SHAPES:
+                self._known[shapes] = found
+        return found
+
+    def _encode(self, leave: bytes, choose: bytes, shapes: tuple[bytes, bytes] | None) -> _Encoded:
+        """For all links of these shapes; without shapes for these two alone."""
+        own = leave.decode("latin-1"), choose.decode("latin-1")
+        if shapes:
+            own = spots.stand_ins(0, len(leave)), spots.stand_ins(len(leave), len(leave) + len(choose))
+        text = "".join(
+            chunk.decode("latin-1")
             if isinstance(chunk, bytes)
-            else _encode(fill(chunk, unsubscribe=unsubscribe, preferences=preferences))
+            else _encode(fill(_octets(chunk), unsubscribe=own[0], preferences=own[1]))
             for chunk in self.chunks
         )
+        stuffed, dots = spots.stuffed(text, b"".join(shapes or ()))
+        return _Encoded(spots.spotted(text), spots.spotted(stuffed), dots)
+
+
+def _own_head(to: str, message_id: str, unsubscribe: str) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in personal(to, message_id, unsubscribe).items()]).encode()
 
 
 def personal(to: str, message_id: str, unsubscribe: str) -> dict[str, str]:
@@ -159,7 +211,7 @@ def _lines(content: str) -> list[bytes | str]:
     for line in content.encode().splitlines():
         source = line.decode()
         marked = UNSUBSCRIBE in source or PREFERENCES in source
-        chunks += [source if marked else _encode(source), b"\r\n"]
+        chunks += [source if marked else _encode(_octets(source)).encode("ascii"), b"\r\n"]
     return chunks[:-1]  # the frame brings the last line end
 
 
@@ -173,5 +225,10 @@ def _joined(chunks: list[bytes | str]) -> list[bytes | str]:
     return joined
 
 
-def _encode(line: str) -> bytes:
-    return body_encode(line.encode().decode("latin-1"), LINE, "\r\n").encode("ascii")
+def _encode(octets: str) -> str:
+    return body_encode(octets, LINE, "\r\n")
+
+
+def _octets(text: str) -> str:
+    """As the encoder wants them: a character for each."""
+    return text.encode().decode("latin-1")
