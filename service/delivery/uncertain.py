@@ -21,6 +21,7 @@ from service.issues.models import Issue, IssueState
 from service.subscribers.models import State, Subscriber, Subscription
 
 PAGE = 100
+WHY = [str(doubt) for doubt in Doubt]
 STILL_GOES_OUT = frozenset({IssueState.SENDING, IssueState.PAUSED, IssueState.SENT})
 
 log = structlog.get_logger()
@@ -95,7 +96,7 @@ def listed(*, session: Session, issue_id: int, after: int = 0, limit: int = PAGE
 
 def tally(*, session: Session, issue_id: int) -> Tally:
     """A mail that was sent again has the relay's answer for a status; one that was settled by word keeps its doubt."""
-    by_word = Delivery.status.in_([str(doubt) for doubt in Doubt])
+    by_word = Delivery.status.in_(WHY)
     query = (
         select(
             func.count().filter(Delivery.outcome == Outcome.UNCERTAIN),
@@ -227,7 +228,13 @@ def _send_again(
 
 
 def _change(session: Session, which: ColumnElement[bool], values: dict[str, object]) -> int:
-    done = session.execute(update(Delivery).where(which).values(**values).execution_options(synchronize_session=False))
+    """Keeps since when and why it was in doubt, also of a row by an older version, which didn't say."""
+    doubt = {
+        "uncertain_at": func.coalesce(Delivery.uncertain_at, Delivery.at),
+        "status": case((Delivery.status.in_(WHY), Delivery.status), else_=str(Doubt.LINE_LOST)),
+    }
+    statement = update(Delivery).where(which).values(**doubt, **values)
+    done = session.execute(statement.execution_options(synchronize_session=False))
     return int(done.rowcount)  # type: ignore[attr-defined]  # a DML result has it
 
 
