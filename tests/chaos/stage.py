@@ -1,0 +1,234 @@
+"""Where a story plays: servers, a database of its own, and the house's processes, each of which may die."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import flask
+import flask_migrate
+import psutil  # type: ignore[import-untyped]
+from sqlalchemy import text
+
+from service import app as service_app
+from service import db, settings
+from service.delivery import books
+from service.issues import approval, assembly, rota
+from service.issues.models import Issue, IssueState, find
+from tests import make, processes
+from tests.chaos.parts import Postgres, Sink, Valkey
+from tests.conftest import SECRET
+
+CELERY = ("celery", "-A", "worker.app")
+LEASE = 4
+TEMPLATE = "migrated"
+READERS = """
+    WITH made AS (
+        INSERT INTO subscribers (email, email_key, language, created_at)
+        SELECT address, address, CASE WHEN n % 5 = 0 THEN 'en' ELSE 'nl' END, :before
+        FROM (SELECT n, 'lezer' || n || '.' || :slug || '@gemeente' || n % 37 || '.example' AS address
+              FROM generate_series(1, :readers) AS n) AS addresses
+        RETURNING id
+    )
+    INSERT INTO subscriptions (theme_id, subscriber_id, state, requested_at, confirmed_at)
+    SELECT :theme, id, 'active', :before, :before FROM made
+"""
+
+
+class Servers:
+    """Shared by all stories of a run; what one breaks it mends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.postgres = Postgres()
+        self.valkey = Valkey(folder / "valkey")
+        with _house({"DATABASE_URL": self.postgres.create(TEMPLATE), **_settings(folder)}):
+            flask_migrate.upgrade(directory=service_app.MIGRATIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.valkey.stop()
+        self.postgres.stop()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the database says of one of the audience; `outcome` "" when it has nothing."""
+
+    email: str
+    outcome: str
+    status: str
+
+
+class Stage:
+    """A database, a sink and processes. Within `open()` this process looks at the same database."""
+
+    def __init__(self, servers: Servers, name: str, seed: int, **chosen: object) -> None:
+        self.postgres, self.valkey = servers.postgres, servers.valkey
+        self.folder = servers.folder / name
+        self.folder.mkdir()
+        self.database = f"story_{name.replace('-', '_')}"
+        self.sink = Sink(self.folder, seed)
+        self.valkey.empty()
+        self.env = {
+            "DATABASE_URL": self.postgres.create(self.database, TEMPLATE),
+            "REDIS_URL": self.valkey.url,
+            "SMTP_URL": self.sink.url,
+            **_settings(self.folder),
+            **{name.upper(): str(value) for name, value in chosen.items()},
+        }
+        self.crew: dict[str, processes.Process] = {}
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Self]:
+        try:
+            with _house(self.env):
+                yield self
+        finally:
+            for process in self.crew.values():
+                process.kill()
+            self.sink.kill()
+
+    def staff(self, *names: str, **environment: str) -> None:
+        """Start who isn't there: "beat…", "clock…", and anybody else sends newsletters."""
+        for name in names:
+            if name in self.crew and self.crew[name].running:
+                continue
+            command: Sequence[str] = (*CELERY, "worker", "-Q", "newsletter", "-c", "1", "-n", f"{name}@%h")
+            if name.startswith("clock"):
+                command = (*CELERY, "worker", "-Q", "confirmation,clock", "-c", "1", "-n", f"{name}@%h")
+            elif name.startswith("beat"):
+                command = (*CELERY, "beat")
+            self.crew[name] = processes.Process(command, {**self.env, **environment}, self.folder / f"{name}.log")
+
+    def ready(self, *names: str) -> None:
+        """Workers that hear the bell. Beat says nothing of the kind."""
+        for name in names:
+            log = self.crew[name].log
+            processes.wait_until(functools.partial(_says_ready, log), 60, f"{name} isn't ready: see {log}")
+
+    def connections(self, name: str) -> int:
+        """To the sink, of a worker with its children."""
+        count = 0
+        with contextlib.suppress(psutil.Error):
+            main = psutil.Process(self.crew[name].pid)
+            for process in (main, *main.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    count += sum(
+                        bool(end.raddr) and end.raddr.port == self.sink.port for end in process.net_connections("tcp")
+                    )
+        return count
+
+    def freeze(self, name: str) -> None:
+        """A machine that hangs: the whole process group stands still."""
+        os.killpg(self.crew[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        os.killpg(self.crew[name].pid, signal.SIGCONT)
+
+    def issue(self, slug: str, readers: int) -> int:
+        """Approved, with its audience; its hour is yet to come."""
+        now = datetime.now(UTC)
+        with db.transaction() as session:
+            theme = make.theme(session, slug)
+            make.item(session, slug)
+            values = {"before": now - timedelta(days=1), "slug": slug, "readers": readers, "theme": theme.id}
+            session.execute(text(READERS), values)
+            week, hour = rota.week_of(now + timedelta(hours=1)), now + timedelta(hours=1)
+            made = Issue(theme_id=theme.id, week=week, send_at=hour, planned_at=now, state=IssueState.PLANNED)
+            session.add(made)
+            session.flush()
+            assembly.assemble(session=session, now=now, issue_id=made.id)
+            approval.approve(session=session, now=now, issue_id=made.id, editor_id=None, seen=None)
+            return made.id
+
+    def start_round(self, issue_id: int) -> None:
+        """Its hour comes; the tick will see it."""
+        with db.transaction() as session:
+            find(session=session, issue_id=issue_id).send_at = datetime.now(UTC)
+
+    def state(self, issue_id: int) -> str:
+        with db.transaction() as session:
+            return str(find(session=session, issue_id=issue_id).state)
+
+    def hurry(self, issue_id: int) -> None:
+        """An operator's clock: who was deferred for five minutes or more is due now. The rows' times are set, as
+        when those minutes had gone by; what the product does with them is left as it is.
+        """
+        now = {"now": datetime.now(UTC), "issue": issue_id}
+        with db.transaction() as session:
+            due = session.execute(
+                text(
+                    "UPDATE batches SET due_at = :now, nudged_at = NULL WHERE issue_id = :issue AND state = 'waiting' "
+                    "AND due_at > :now AND EXISTS (SELECT FROM deliveries AS d WHERE d.issue_id = :issue "
+                    "AND d.outcome = 'deferred' AND d.subscriber_id BETWEEN first_id AND last_id) "
+                    "RETURNING first_id, last_id"
+                ),
+                now,
+            ).all()
+            for first_id, last_id in due:
+                session.execute(
+                    text(
+                        "UPDATE deliveries SET retry_at = :now WHERE issue_id = :issue AND outcome = 'deferred' "
+                        "AND subscriber_id BETWEEN :first AND :last AND retry_at > :now"
+                    ),
+                    {**now, "first": first_id, "last": last_id},
+                )
+
+    def books(self, issue_id: int) -> books.Books:
+        with db.transaction() as session:
+            return books.of(session=session, issue_id=issue_id)
+
+    def rows(self, issue_id: int) -> list[Row]:
+        """One for each of the audience, and for who has a delivery without being in it."""
+        query = """
+            SELECT coalesce(s.email, 'subscriber ' || d.subscriber_id), coalesce(d.outcome, ''), coalesce(d.status, '')
+            FROM (SELECT subscriber_id FROM subscriptions
+                  WHERE theme_id = (SELECT theme_id FROM issues WHERE id = :issue)) AS a
+            FULL JOIN (SELECT * FROM deliveries WHERE issue_id = :issue) AS d ON d.subscriber_id = a.subscriber_id
+            LEFT JOIN subscribers AS s ON s.id = a.subscriber_id
+        """
+        with db.transaction() as session:
+            return [Row(*row) for row in session.execute(text(query), {"issue": issue_id})]
+
+    def dead(self) -> list[str]:
+        """Who isn't running, although nobody killed them."""
+        return [name for name, process in self.crew.items() if not process.running]
+
+
+def _says_ready(log: Path) -> bool:
+    return " ready." in log.read_text(errors="replace")
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    return {
+        "BASE_URL": "http://localhost:8000",
+        "SECRET_KEY": SECRET,
+        "MAIL_FROM": "Vinkje <nieuws@vinkje.example>",
+        "ORGANISATION": "Bureau Voorbeeld, Vinkenstraat 1, 1013 JL Amsterdam",
+        "DATA_DIR": str(folder),
+        "TICK_SECONDS": "1",
+        "LEASE_SECONDS": str(LEASE),
+    }
+
+
+@contextlib.contextmanager
+def _house(env: Mapping[str, str]) -> Iterator[flask.Flask]:
+    """Our own view of the database that the processes work on."""
+    settings.use(settings.load(**{name.lower(): value for name, value in env.items()}))
+    app = service_app.create_app()
+    with app.app_context():
+        try:
+            yield app
+        finally:
+            db.db.session.remove()
+            db.db.engine.dispose()

@@ -1,0 +1,217 @@
+"""The stories, each one kind of mischief. `make chaos` plays all of them; docs name them by their letter."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+from tests import processes
+from tests.chaos.judge import Allowed
+from tests.chaos.parts import Wire
+from tests.chaos.play import Play, Story
+from tests.chaos.stage import LEASE
+
+STOP_SECONDS = 10.0  # in which a worker that is asked to stop must have stopped
+
+
+def killed(play: Play) -> None:
+    for _ in play.moments(4 if play.short else 20):
+        play.kill()
+
+
+def stopped(play: Play) -> None:
+    longest = 0.0
+    for _ in play.moments(10):
+        name = play.at_work()
+        before = time.monotonic()
+        status = play.stage.crew[name].stop(seconds=60)
+        longest = max(longest, time.monotonic() - before)
+        if status:
+            play.faults.append(f"SIGTERM: exit status {status}")
+        play.stage.staff(name)
+    play.notes.append(f"slowest stop {longest:.1f} s")
+    if longest > STOP_SECONDS:
+        play.faults.append(f"a worker took {longest:.1f} s to stop")
+
+
+def redis(play: Play) -> None:
+    for number, _ in enumerate(play.moments(2)):
+        if number:
+            play.stage.valkey.empty()
+        else:
+            play.stage.valkey.restart(_away(play))
+
+
+def postgres(play: Play) -> None:
+    for number, _ in enumerate(play.moments(2)):
+        play.stage.postgres.restart("immediate" if number else "fast", _away(play))
+
+
+def _away(play: Play) -> float:
+    """Seconds that a server is down; in the long form it may be longer than a lease."""
+    return play.chance.uniform(0, 1 if play.short else 2 * LEASE)
+
+
+def relay_late(play: Play) -> None:
+    processes.wait_until(lambda: play.stage.state(play.issue_id) != "approved", 30, "the round doesn't start")
+    play.pause(4 if play.short else 60)
+    play.stage.sink.start()
+    play.stage.sink.order(rate=play.story.rate)
+
+
+def relay_killed(play: Play) -> None:
+    for _ in play.moments(1, 0.2, 0.7):
+        play.allowed.doubts += play.stage.sink.order()["open"]
+        play.stage.sink.kill()
+        play.pause(3 if play.short else 10)
+        play.stage.sink.start()
+
+
+def busy_relay(play: Play) -> None:
+    play.stage.sink.order(at_first=5, full=100, tired=50)
+
+
+def refusals(play: Play) -> None:
+    play.stage.sink.order(unknown=2)
+    for number, _ in enumerate(play.moments(1 if play.short else 3)):
+        play.stage.sink.order(refuse=("rcpt", "dot", "mail")[number])
+        play.pause(10)
+        play.stage.sink.order(refuse="")
+
+
+def dropped_lines(play: Play) -> None:
+    """As many readers are in doubt as lines were dropped, and just those."""
+    drops = 30
+    play.stage.sink.order(drops=drops, drop_one_in=play.readers // (3 * drops))
+    play.allowed.doubts, play.allowed.exact = drops, True
+    play.reach(0.98)
+    left = play.stage.sink.order()["drops"]
+    if left:
+        play.faults.append(f"{left} of {drops} lines weren't dropped")
+
+
+def cut_off(play: Play) -> None:
+    """From Redis only: the database knows all."""
+    with Wire(play.stage.valkey.port) as wire:
+        play.stage.staff("third", REDIS_URL=f"redis://127.0.0.1:{wire.port}/0")
+        play.stage.ready("third")
+        _partition(play, 60, wire)
+
+
+def cut_off_from_both(play: Play) -> None:
+    """For longer than its lease, and back with it."""
+    with Wire(play.stage.valkey.port) as redis_wire, Wire(play.stage.postgres.socket) as postgres_wire:
+        play.stage.staff(
+            "third",
+            REDIS_URL=f"redis://127.0.0.1:{redis_wire.port}/0",
+            DATABASE_URL=f"postgresql://postgres@127.0.0.1:{postgres_wire.port}/{play.stage.database}",
+        )
+        play.stage.ready("third")
+        _partition(play, 4 * LEASE, redis_wire, postgres_wire)
+
+
+def _partition(play: Play, seconds: float, *wires: Wire) -> None:
+    for _ in play.moments(1, 0.1, 0.3):
+        processes.wait_until(lambda: play.stage.connections("third") or play.over(), 60, "the third isn't at work")
+        play.allowed.doubts += play.stage.connections("third")
+        for wire in wires:
+            wire.cut()
+        play.pause(seconds)
+        for wire in wires:
+            wire.mend()
+    play.finish()  # while the wires are whole
+
+
+def frozen(play: Play) -> None:
+    """A machine that hangs for longer than its lease, and goes on as if nothing had happened."""
+    for _ in play.moments(2 if play.short else 5):
+        name = play.at_work()
+        play.allowed.doubts += play.stage.connections(name)
+        play.stage.freeze(name)
+        play.pause(2 * LEASE)
+        play.stage.thaw(name)
+
+
+def paused(play: Play) -> None:
+    for _ in play.moments(5, 0.05, 0.8):
+        _operator(play, "pause")
+        _still(play)
+        _operator(play, "resume")
+
+
+def cancelled(play: Play) -> None:
+    for _ in play.moments(1, 0.2, 0.8):
+        _operator(play, "cancel")
+        _still(play)
+    # A worker that holds a batch records what it knows, or another does after its lease.
+    play.pause(2 * LEASE)
+
+
+def _operator(play: Play, deed: str) -> None:
+    processes.vinkje("issue", deed, str(play.issue_id), env=play.stage.env)
+
+
+def _still(play: Play) -> None:
+    """Nothing goes out from a second after the word on."""
+    play.pause(1)
+    before = play.stage.sink.taken()
+    play.pause(play.chance.uniform(1, 4))
+    more = play.stage.sink.taken() - before
+    if more:
+        play.faults.append(f"{more} mails went out more than a second after the word")
+
+
+def emptied_and_killed(play: Play) -> None:
+    """The journal is gone with who kept it: nobody can know of the last half second. Nobody is missed."""
+    for _ in play.moments(1 if play.short else 5):
+        deeds: list[Callable[[], object]] = [play.stage.valkey.empty, functools.partial(play.kill, play.at_work())]
+        play.chance.shuffle(deeds)
+        deeds[0]()
+        play.pause(play.chance.uniform(0, 0.8))
+        deeds[1]()
+
+
+def everything(play: Play) -> None:
+    """A bad day: a tired relay that drops lines, and in between a kill, a restart of each server and an empty Redis."""
+    drops = 5
+    play.stage.sink.order(
+        at_first=2, full=200, tired=80, unknown=1, drops=drops, drop_one_in=play.readers // (3 * drops)
+    )
+    play.allowed.doubts += drops
+    deeds: list[Callable[[], object]] = [
+        play.kill,
+        play.stage.valkey.empty,
+        lambda: play.stage.valkey.restart(_away(play)),
+        lambda: play.stage.postgres.restart("fast", _away(play)),
+        lambda: play.stage.postgres.restart("immediate", _away(play)),
+    ]
+    play.chance.shuffle(deeds)
+    for _, deed in zip(play.moments(len(deeds)), deeds, strict=False):
+        deed()
+
+
+STORIES = (
+    Story("a", "workers killed with -9, twenty times", killed, 50_000, short=3000, rate=800),
+    Story("b", "workers asked to stop, ten times", stopped, 20_000, rate=400),
+    Story("c", "Redis restarted, then emptied", redis, 20_000, short=2000, rate=800),
+    Story("d", "PostgreSQL restarted, and crashed", postgres, 20_000, short=2000, rate=800),
+    Story("e", "relay down at the start", relay_late, 20_000, short=2000, rate=2000, later=True),
+    Story("f", "relay killed midway, and back", relay_killed, 20_000, rate=1000),
+    Story("g", "451, 452 and 421 all the time", busy_relay, 20_000, rate=1000, hurry=True),
+    Story("h", "550 to 2 %, 554 to all for a while", refusals, 20_000, rate=1000),
+    Story("i", "thirty lines dropped after the dot", dropped_lines, 20_000, short=3000, rate=2000),
+    Story("j", "one of three workers cut off from Redis", cut_off, 50_000, rate=500, others=("clock", "beat", "beat2")),
+    Story(
+        "j-both", "cut off from both, back with an old lease", cut_off_from_both, 20_000, rate=500,
+        others=("clock", "beat", "beat2"),
+    ),
+    Story("j-frozen", "workers frozen for longer than the lease", frozen, 20_000, rate=400),
+    Story("k", "paused and resumed, five times", paused, 20_000, rate=500),
+    Story("k-cancel", "cancelled midway", cancelled, 20_000, rate=800, allowed=Allowed(unsent=True)),
+    Story(
+        "l", "Redis emptied and a worker killed at once", emptied_and_killed, 20_000, rate=800,
+        allowed=Allowed(twice=10**9),
+    ),
+    Story("m", "all of it on one day", everything, 20_000, short=3000, rate=800, hurry=True),
+)  # fmt: skip
