@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     @property
     def mail_domain(self) -> str:
         """Stays the same for the life of the lists: List-Id is made from it (RFC 2919 §4)."""
-        return parseaddr(self.mail_from)[1].rpartition("@")[2]
+        return _domain(self.mail_from)
 
 
 CHECKS: dict[str, Callable[[str], str]] = {
@@ -217,6 +217,11 @@ def current_or_exit(*needed: str) -> Settings:
 def in_gunicorn() -> bool:
     """Gunicorn says so itself, in the environment."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+
+
+@lru_cache(maxsize=8)
+def _domain(mailbox: str) -> str:
+    return parseaddr(mailbox)[1].rpartition("@")[2]
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
+from itsdangerous import Signer
 
 from service import errors, links, settings
 from service.links import Purpose
@@ -38,6 +41,26 @@ def refuses(purpose: Purpose, token: str) -> None:
 @given(st.integers(0, 2**63), st.integers(0, 2**31))
 def test_what_a_link_holds_is_read_back(first: int, second: int) -> None:
     assert links.read(Purpose.UNSUBSCRIBE, links.token(Purpose.UNSUBSCRIBE, first, second)) == (first, second)
+
+
+@trying(deadline=None)
+@given(
+    st.sampled_from(Purpose),
+    st.lists(st.integers(0, 2**63), min_size=1, max_size=2),
+    st.text(st.characters(codec="utf-8"), min_size=32, max_size=80),
+)
+def test_a_link_is_signed_as_itsdangerous_does(purpose: Purpose, numbers: list[int], key: str) -> None:
+    """So links in mails of before we signed them ourselves keep working."""
+    standard = Signer(key, salt=f"vinkje.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256)
+    made = links._signed("-".join(map(str, numbers)), links._derived(purpose, key))
+    assert made.encode() == standard.sign("-".join(map(str, numbers)))
+
+
+def test_a_link_that_itsdangerous_signed_opens_its_door() -> None:
+    standard = Signer(NEW, salt="vinkje.unsubscribe", key_derivation="hmac", digest_method=hashlib.sha256)
+    signed = standard.sign("1234567-12").decode()
+    assert links.read(Purpose.UNSUBSCRIBE, signed) == (1234567, 12)
+    assert links.unsubscribe(1234567, 12) == f"https://news.example.nl/unsubscribe/{signed}"
 
 
 def test_links_start_with_the_base_address_and_stay_short() -> None:
@@ -110,6 +133,20 @@ def test_links_made_before_the_key_changed_still_work(tmp_path: Path) -> None:
     assert links.keyed_hash("suppression", "x") != hashed
     use(tmp_path, NEW)
     refuses(Purpose.UNSUBSCRIBE, token)
+
+
+@trying(deadline=None)
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_our_hmac_is_the_standard_librarys(key: bytes, said: bytes) -> None:
+    assert links._hmac(key, said) == hmac.digest(key, said, "sha256")
+
+
+@trying(deadline=None)
+@given(st.text(st.characters(codec="utf-8")))
+def test_a_keyed_hash_is_an_hmac(value: str) -> None:
+    expected = hmac.new(NEW.encode(), f"vinkje.suppression:{value}".encode(), hashlib.sha256).hexdigest()
+    assert links.keyed_hash("suppression", value) == expected
+    assert links.keyed_hashes("suppression", value) == [expected]
 
 
 def test_a_keyed_hash_depends_on_its_purpose_and_tells_nothing() -> None:
