@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
@@ -62,3 +62,13 @@ def long_date(language: str, moment: datetime) -> str:
 def day_and_hour(language: str, moment: datetime) -> str:
     """As in "donderdag 3 december 2026, 09:00", in Europe/Amsterdam."""
     return dates.format_datetime(moment, "EEEE d MMMM y, HH:mm", tzinfo=HERE, locale=language)
+
+
+def hour(moment: datetime) -> str:
+    """As in "10:32", in Europe/Amsterdam."""
+    return moment.astimezone(HERE).strftime("%H:%M")
+
+
+def duration(language: str, seconds: float) -> str:
+    """As in "56 seconds" or "12 minuten": in the largest unit of which there are two."""
+    return dates.format_timedelta(timedelta(seconds=seconds), threshold=2, locale=language)

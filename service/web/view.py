@@ -25,7 +25,14 @@ STATIC = Path(__file__).parent / "static"
 def add(app: flask.Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        _=translate, ngettext=_plural, long_date=_long_date, day_and_hour=_day_and_hour, asset=_asset, number=_number
+        _=translate,
+        ngettext=_plural,
+        long_date=_long_date,
+        day_and_hour=_day_and_hour,
+        hour=i18n.hour,
+        duration=_duration,
+        asset=_asset,
+        number=_number,
     )
     app.context_processor(_variables)
 
@@ -72,7 +79,11 @@ def _day_and_hour(moment: datetime) -> str:
     return i18n.day_and_hour(language(), moment)
 
 
-def _number(count: int) -> str:
+def _duration(seconds: float) -> str:
+    return i18n.duration(language(), seconds)
+
+
+def _number(count: float) -> str:
     return numbers.format_decimal(count, locale=language())
 
 
