@@ -10,6 +10,7 @@ import click
 from flask.cli import AppGroup
 
 from service import db, i18n, themes
+from service.commands import watch
 from service.delivery import books, rounds
 from service.issues import approval, assembly, models, rota
 
@@ -89,8 +90,13 @@ def cancel(issue_id: int) -> None:
 @group.command()
 @click.argument("issue_id", metavar="ID", type=ISSUE_ID)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def show(issue_id: int, as_json: bool) -> None:
+@click.option("--watch", "watched", is_flag=True, help="Follow it with a bar until it's over; Ctrl-C stops looking.")
+def show(issue_id: int, as_json: bool, watched: bool) -> None:
     """Its state and its numbers."""
+    if as_json and watched:
+        raise click.UsageError("Give --json or --watch, not both.")
+    if watched:
+        watch.follow(issue_id)
     session = db.reading()
     issue = models.find(session=session, issue_id=issue_id)
     counted = books.of(session=session, issue_id=issue_id)

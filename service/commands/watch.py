@@ -1,0 +1,125 @@
+"""`vinkje issue show ID --watch`: a round followed on a terminal, or line by line in a log."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from service import db, i18n
+from service.delivery import progress
+from service.delivery.progress import Progress
+from service.issues.models import IssueState
+
+LOOK_AGAIN = 0.5  # seconds
+NARROWEST, WIDEST = 10, 40
+CLEAR_LINE = "\r\x1b[K"
+STOPPED = 130  # by Ctrl-C, as shells say it
+
+
+def follow(issue_id: int) -> None:
+    """Until the round is over. Whoever stops looking changes nothing about it."""
+    screen = Screen(sys.stdout.isatty())
+    try:
+        found: Progress | None = _look(issue_id)
+        while True:
+            if found is None:
+                screen.say("The database is away; the round goes on when it's back.")
+            else:
+                screen.show(issue_id, found)
+                if found.over:
+                    return
+            time.sleep(LOOK_AGAIN)
+            found = _look_again(issue_id)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    finally:
+        screen.leave()
+
+
+def _look(issue_id: int) -> Progress:
+    session = db.reading()
+    try:
+        return progress.of(session=session, now=datetime.now(UTC), issue_id=issue_id, counted=False)
+    finally:
+        session.rollback()  # the next look must see what is new
+
+
+def _look_again(issue_id: int) -> Progress | None:
+    try:
+        return _look(issue_id)
+    except OperationalError:
+        return None
+
+
+class Screen:
+    """On a terminal the last line is a bar that moves; elsewhere each percent is a line."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+        self._said = self._drawn = ""
+
+    def show(self, issue_id: int, found: Progress) -> None:
+        self.say(f"Issue {issue_id} is {found.state}{reason(found)}")
+        if found.state is IssueState.SENDING or found.done:
+            self._bar(found)
+
+    def say(self, sentence: str) -> None:
+        """A line that stays; the same one isn't said again."""
+        if sentence != self._said:
+            self.leave()
+            click.echo(sentence)
+            self._said = sentence
+
+    def leave(self) -> None:
+        """What is printed next comes below the bar."""
+        if self._terminal and self._drawn:
+            click.echo()
+        self._drawn = ""
+
+    def _bar(self, found: Progress) -> None:
+        percent = 100 * found.done // (found.audience or 1)
+        words = ", ".join((f"{percent:3} %", f"{found.done:,} of {found.audience:,}", *_pace(found)))
+        if not self._terminal:
+            if str(percent) != self._drawn:
+                click.echo(words.strip())
+                self._drawn = str(percent)
+            return
+        room = shutil.get_terminal_size().columns - 1
+        width = min(WIDEST, room - len(words) - 3)
+        full = width * percent // 100
+        bar = f"[{'#' * full}{'-' * (width - full)}] " if width >= NARROWEST else ""
+        self._drawn = (bar + words)[:room]
+        click.echo(CLEAR_LINE + self._drawn, nl=False)
+
+
+def reason(found: Progress) -> str:
+    """What follows the state of a round: why the system paused it, and when that ends."""
+    trouble = found.waits_for
+    if trouble is None:
+        return f" ({found.note})." if found.note else "."
+    why = progress.WHY[trouble]
+    return f": {why}{answer(found.relay.status, found.relay.text)}{_then(found)}"
+
+
+def answer(status: str, text: str) -> str:
+    said = " ".join(part for part in (status, text) if part)
+    return f" It said: {said}." if said else ""
+
+
+def _then(found: Progress) -> str:
+    if found.next_try is None or found.waits_for is None:
+        return ""
+    return " " + progress.AND_THEN[found.waits_for] % {"hour": i18n.hour(found.next_try)}
+
+
+def _pace(found: Progress) -> list[str]:
+    """How fast and how long still, of a round that moves."""
+    words = [f"{found.rate:,.0f} a second"] if found.rate else []
+    if found.seconds_left is not None:
+        words.append(f"{i18n.duration('en', found.seconds_left)} left")
+    return words
