@@ -21,6 +21,8 @@ SEND_NOTICE = "vinkje.send_notice"
 ASSEMBLE_ISSUE = "vinkje.assemble_issue"
 START_ROUND = "vinkje.start_round"
 SEND_BATCH = "vinkje.send_batch"
+CLOSE_BOOKS = "vinkje.close_books"
+PROBE_RELAY = "vinkje.probe_relay"
 
 # A round of a million must not delay a sign-up, nor the clock: a queue for each.
 QUEUES = {
@@ -31,6 +33,8 @@ QUEUES = {
     ASSEMBLE_ISSUE: "clock",
     START_ROUND: "clock",
     SEND_BATCH: "newsletter",
+    CLOSE_BOOKS: "newsletter",
+    PROBE_RELAY: "newsletter",
 }
 
 log = structlog.get_logger()

@@ -1,16 +1,15 @@
-"""Keeps the books of a batch while it is sent: a thread that records what came in, prolongs the lease and
-hears whether to go on. So a slow relay holds up none of the three.
+"""Keeps the books of a batch while it is sent: a thread that records what came in, prolongs the lease, and
+hears whether and how fast to go on. So a slow relay holds up none of the three.
 
-A worker that is killed loses the outcomes it hadn't recorded: those of the last FLUSH_SECONDS at most,
-with the one mail in flight. Who takes over can't know of them and sends them again. The journal will
-close that gap.
+A worker that is killed loses the outcomes it hadn't recorded, those of the last FLUSH_SECONDS at most; its
+journal has them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
@@ -21,14 +20,20 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service import db, errors
-from service.delivery import batches, rounds
+from service.delivery import batches, breaker, limits, recording, rounds
 from service.delivery.batches import Claimed
+from service.delivery.models import Outcome
 from service.delivery.outcomes import Result
 from service.issues.models import IssueState
+from worker.pace import Pace
 
 FLUSH_SECONDS = 0.5
+# Of the lease we use so much: another host's clock may be ahead of ours.
+TRUSTED = 0.8
 # Before a batch is tried again that the relay wouldn't have; longer the more often it was claimed.
 RELAY_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=5)
+SHARE_PAUSE = timedelta(seconds=5)  # before it is tried again whether there is a connection for it
+ACCEPTED_SECONDS = 2.0  # between two words that the relay takes mail
 
 log = structlog.get_logger()
 
@@ -38,24 +43,50 @@ class Ending(StrEnum):
 
     THROUGH = "through"
     TOLD = "told"  # paused, cancelled, this worker must stop, or its database is away
-    NO_LINE = "no_line"
-    DOUBT = "doubt"  # refused, and others must tell whether these readers are meant
-    REFUSED = "refused"
+    NO_SHARE = "no_share"  # all connections are in use by other workers
+    NO_LINE = "no_line"  # the relay has enough of us for now
+    NO_JOURNAL = "no_journal"  # who held the batch before may have sent mails, and what it wrote can't be read
+    TROUBLE = "trouble"  # of the relay's: the round was paused
     LOST = "lost"  # another worker may have the batch
 
 
-class Keeper:
-    """`clock` gives now. Opened in an application context; `conclude` ends it in good order."""
+PAUSES = {Ending.NO_LINE: RELAY_PAUSE, Ending.NO_JOURNAL: RELAY_PAUSE, Ending.NO_SHARE: SHARE_PAUSE}
 
-    def __init__(self, claimed: Claimed, *, lease: timedelta, clock: Callable[[], datetime]) -> None:
+
+def clock_seconds() -> float:
+    """Of a clock that goes on while the machine sleeps, where there is one: leases do, too."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Keeper:
+    """`clock` gives now; `name` is this worker's own, `lines` tells how many connections it has open. Opened in an
+    application context; `conclude` ends it in good order.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        *,
+        lease: timedelta,
+        clock: Callable[[], datetime],
+        name: str,
+        pace: Pace,
+        lines: Callable[[], int],
+    ) -> None:
         self._claimed, self._lease, self._clock = claimed, lease, clock
+        self._name, self._pace, self._lines = name, pace, lines
         self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy has it
-        self._held_until = time.monotonic() + lease.total_seconds()
+        self._held_until = clock_seconds() + lease.total_seconds() * TRUSTED
         self._gathered: list[Result] = []
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._done = threading.Event()
         self._told: Ending | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{claimed.batch_id}", daemon=True)
+        self._wrote_at = time.monotonic()
+        self._accepted_at = -ACCEPTED_SECONDS
+        self._took = False
+        self._limited = pace.tokens is not None
         self.recorded = 0
 
     def __enter__(self) -> Keeper:
@@ -69,15 +100,27 @@ class Keeper:
     @property
     def stop(self) -> Ending | None:
         """Why not to send the next mail. A worker that slept for longer than its lease has lost it."""
-        return Ending.LOST if time.monotonic() > self._held_until else self._told
+        return Ending.LOST if clock_seconds() > self._held_until else self._told
 
     def note(self, *results: Result) -> None:
         with self._lock:
             self._gathered += results
 
+    def straight(self, results: Sequence[Result]) -> bool:
+        """Record now, with all that came in before. False when that isn't possible, and nothing may go out."""
+        self.note(*results)
+        try:
+            self._write(self._hear)
+        except errors.FenceLost:
+            self._told = Ending.LOST
+        except DBAPIError as fault:
+            log.error("outcomes_wait", count=len(self._gathered), fault=type(fault).__name__)
+            self._told = self._told or Ending.TOLD
+        return self.stop is not Ending.LOST and not self._gathered
+
     def conclude(self, ending: Ending, *, read_at: datetime) -> Ending:
         """Record the last, and let go of the batch. While the database is away it tries again, until the
-        lease is over: what isn't recorded will be sent twice.
+        lease is over: what isn't recorded then is in the journal only.
         """
         self._done.set()
         self._thread.join()
@@ -89,7 +132,7 @@ class Keeper:
                 log.warning("fence_lost", unrecorded=len(self._gathered))
                 return Ending.LOST
             except DBAPIError as fault:
-                if time.monotonic() > self._held_until:
+                if clock_seconds() > self._held_until:
                     raise
                 log.error("outcomes_wait", count=len(self._gathered), fault=type(fault).__name__)
                 time.sleep(FLUSH_SECONDS)
@@ -99,30 +142,62 @@ class Keeper:
             try:
                 with self._app.app_context():
                     self._write(self._hear)
+                    self._ask()
             except errors.FenceLost:
                 self._told = Ending.LOST
             except Exception as fault:  # whatever it is, `conclude` meets it too, where it can be raised
                 log.error("outcomes_wait", count=len(self._gathered), fault=type(fault).__name__)
-                self._told = Ending.TOLD
+                self._told = self._told or Ending.TOLD
 
     def _write(self, then: Callable[[Session, IssueState], None]) -> None:
         """What wasn't committed stays gathered."""
-        with self._lock:
-            results = list(self._gathered)
-        before = time.monotonic()
-        with db.transaction() as session:
-            state = batches.record(
-                session=session, now=self._clock(), claimed=self._claimed, results=results, lease=self._lease
-            )
-            then(session, state)
-        with self._lock:
-            del self._gathered[: len(results)]
-        self._held_until = before + self._lease.total_seconds()
-        self.recorded += len(results)
+        with self._writing:
+            with self._lock:
+                results = list(self._gathered)
+            before = clock_seconds()
+            with db.transaction() as session:
+                state = recording.record(
+                    session=session, now=self._clock(), claimed=self._claimed, results=results, lease=self._lease
+                )
+                then(session, state)
+                share = self._report(session, results)
+            with self._lock:
+                del self._gathered[: len(results)]
+            self._held_until = before + self._lease.total_seconds() * TRUSTED
+            self._pace.share = share.connections
+            self._limited = share.rate > 0
+            self._took = self._took or any(result.outcome is Outcome.ACCEPTED for result in results)
+            self.recorded += len(results)
+
+    def _report(self, session: Session, results: Sequence[Result]) -> limits.Limits:
+        now = time.monotonic()
+        rate = len(results) / max(now - self._wrote_at, 0.001)
+        self._wrote_at = now
+        return limits.report(
+            session=session,
+            now=self._clock(),
+            name=self._name,
+            issue_id=self._claimed.issue_id,
+            connections=self._lines(),
+            rate=rate,
+        )
+
+    def _ask(self) -> None:
+        """In units of work of their own: the relay's row is everybody's, and mustn't wait for our outcomes."""
+        if self._limited:
+            with db.transaction() as session:
+                granted = limits.grant(session=session, now=self._clock(), want=self._pace.want())
+            self._pace.granted(granted)
+        elif self._pace.tokens is not None:
+            self._pace.granted(None)
+        if self._took and time.monotonic() - self._accepted_at > ACCEPTED_SECONDS:
+            with db.transaction() as session:
+                breaker.accepted(session=session, now=self._clock())
+            self._took, self._accepted_at = False, time.monotonic()
 
     def _hear(self, session: Session, state: IssueState) -> None:
         if state is not IssueState.SENDING:
-            self._told = Ending.TOLD
+            self._told = self._told or Ending.TOLD
 
     def _let_go(self, session: Session, state: IssueState, ending: Ending, read_at: datetime) -> None:
         now = self._clock()
@@ -131,6 +206,5 @@ class Keeper:
         if ending is Ending.THROUGH:
             batches.settle(session=session, claimed=self._claimed, read_at=read_at)
         else:
-            waits = ending in (Ending.NO_LINE, Ending.DOUBT)
-            pause = min(RELAY_PAUSE * self._claimed.fence, LONGEST_PAUSE) if waits else timedelta(0)
+            pause = min(PAUSES.get(ending, timedelta(0)) * self._claimed.fence, LONGEST_PAUSE)
             batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)

@@ -43,13 +43,17 @@ class Answer(NamedTuple):
     phase: Phase
     code: int
     text: bytes
+    struck: bool = False  # the line ended while the relay was at this one: it may be the cause
 
 
 class _Awaited(NamedTuple):
-    """A reply to come. `phase` None: to RSET. `end`: octets that are out once the whole command is."""
+    """A reply to come. `phase` None: to RSET. `start`, `end`: octets that are out when the command's first
+    and last one are.
+    """
 
     phase: Phase | None
     envelope: Envelope | None
+    start: int
     end: int
 
 
@@ -68,11 +72,13 @@ class Pipeline:
         self._needs_reset = False
         self._buffer = b""
         self._queued = self._written = 0
+        self.going: list[int] = []  # keys whose content `output` has given; the caller takes them out
         self.closed = False
 
     @property
     def hungry(self) -> bool:
-        return self._waiting is None and not self.closed
+        """One message ahead, where that saves a round trip."""
+        return not self.closed and (self._waiting is None if self._grouping else self.idle)
 
     @property
     def idle(self) -> bool:
@@ -91,15 +97,23 @@ class Pipeline:
         else:
             self._waiting = envelope
 
+    def withdraw(self) -> int | None:
+        """The key of a message of which the relay has heard nothing yet; it is forgotten."""
+        waiting, self._waiting = self._waiting, None
+        return waiting.key if waiting is not None else None
+
     def output(self) -> list[bytes]:
         """What may be written now, in pieces. Never content before its 354, nor a command after DATA."""
         ready = len(self._commands) if self._grouping else min(len(self._commands), not self._awaited)
         pieces = []
         for _ in range(ready):
             phase, envelope, data = self._commands.popleft()
+            start = self._queued
             self._queued += len(data)
-            self._awaited.append(_Awaited(phase, envelope, self._queued))
+            self._awaited.append(_Awaited(phase, envelope, start, self._queued))
             pieces.append(data)
+            if phase is Phase.DOT and envelope is not None and envelope.refusal is None:
+                self.going.append(envelope.key)
         return pieces
 
     def wrote(self, octets: int) -> None:
@@ -135,7 +149,7 @@ class Pipeline:
         if code == 0 or not self._awaited:
             self._end(code if code == 421 else 0, text)
             return
-        phase, envelope, _ = self._awaited[0]
+        phase, envelope = self._awaited[0][:2]
         if code == 421:
             self._end(code, text)
             return
@@ -196,14 +210,15 @@ class Pipeline:
         """The connection is over; `code` 421 answers the first awaited reply, and nothing more will come."""
         self.closed = True
         told: set[int] = set()
-        refused = code == 421
-        for phase, envelope, end in self._awaited:
+        first = True
+        for phase, envelope, start, end in self._awaited:
             if envelope is not None and phase is not None and id(envelope) not in told:
                 told.add(id(envelope))
-                if phase is Phase.DOT and not refused and self._written < end:
+                if phase is Phase.DOT and not (first and code == 421) and self._written < end:
                     phase = Phase.DATA  # the dot wasn't out whole, so nothing was accepted
-                self._answers.append(envelope.refusal or Answer(envelope.key, phase, code, text))
-            refused = False
+                struck = first and self._written > start
+                self._answers.append(envelope.refusal or Answer(envelope.key, phase, code, text, struck))
+            first = False
         for envelope in (self._current, self._waiting, *(command[1] for command in self._commands)):
             if envelope is not None and id(envelope) not in told:
                 told.add(id(envelope))

@@ -11,20 +11,20 @@ import structlog
 from sqlalchemy.orm import Session
 
 from service import db, errors, heartbeat, jobs, mail, outbox, settings, throttle
-from service.delivery import nudges, rounds
+from service.delivery import breaker, limits, nudges, rounds
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
 from service.subscribers import confirmation, letters, signup
 from service.subscribers.models import Confirmation
-from worker import halt, relay, sender
+from worker import halt, journal, lines, pace, probe, sender, single
 
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
 
 log = structlog.get_logger()
-# A line serves one thread and one stream: a sign-up doesn't wait behind a round's connection.
+# Lines serve one thread and one stream: a sign-up doesn't wait behind a round's connections.
 _mine = threading.local()
-_lines: WeakSet[relay.Relay] = WeakSet()
+_lines: WeakSet[lines.Lines | single.Relay] = WeakSet()
 
 
 def tick() -> None:
@@ -54,7 +54,15 @@ def start_round(issue_id: int) -> None:
 
 
 def send_batch(batch_id: int) -> None:
-    sender.send(batch_id=batch_id, line=_line("newsletter"), clock=_now, halted=halt.asked)
+    sender.send(batch_id=batch_id, desk=_desk())
+
+
+def close_books(batch_id: int) -> None:
+    sender.close_books(batch_id=batch_id, desk=_desk())
+
+
+def probe_relay() -> None:
+    probe.probe(sender=mail.address(), clock=_now)
 
 
 def take_signup(request_id: int) -> None:
@@ -84,6 +92,8 @@ JOBS: Mapping[str, Callable[..., None]] = {
     jobs.ASSEMBLE_ISSUE: assemble_issue,
     jobs.START_ROUND: start_round,
     jobs.SEND_BATCH: send_batch,
+    jobs.CLOSE_BOOKS: close_books,
+    jobs.PROBE_RELAY: probe_relay,
 }
 
 
@@ -103,7 +113,7 @@ def _send_one(model: type[outbox.Outgoing], row_id: int, compose: Callable[[Sess
         if made is None:
             outbox.refused(session=session, model=model, row_id=row_id, now=_now())
             return
-    reply = _line("single").deliver(sender=made.sender, recipient=made.recipient, message=made.message)
+    reply = _line().deliver(sender=made.sender, recipient=made.recipient, message=made.message)
     log.info("mail_tried", kind=model.__name__, row=row_id, verdict=str(reply.verdict), status=reply.status)
     with db.transaction() as session:
         _settle(session, model, row_id, reply.verdict)
@@ -120,14 +130,25 @@ def _settle(session: Session, model: type[outbox.Outgoing], row_id: int, verdict
         outbox.later(session=session, model=model, row_id=row_id, now=now, charged=charged)
 
 
-def _line(stream: str) -> relay.Relay:
+def _line() -> single.Relay:
     chosen = settings.current()
-    mine: dict[tuple[str, str], relay.Relay] = _mine.__dict__.setdefault("lines", {})
-    key = (stream, chosen.smtp_url)
-    if key not in mine:
-        mine[key] = relay.Relay(chosen.relay, hello=chosen.mail_domain)
-        _lines.add(mine[key])
-    return mine[key]
+    mine: dict[str, single.Relay] = _mine.__dict__.setdefault("single", {})
+    if chosen.smtp_url not in mine:
+        mine[chosen.smtp_url] = single.Relay(chosen.relay, hello=chosen.mail_domain, cap=chosen.relay_messages)
+        _lines.add(mine[chosen.smtp_url])
+    return mine[chosen.smtp_url]
+
+
+def _desk() -> sender.Desk:
+    """What newsletters are sent with: opened once a thread, used from batch to batch."""
+    chosen = settings.current()
+    mine: dict[str, sender.Desk] = _mine.__dict__.setdefault("desks", {})
+    if chosen.smtp_url not in mine:
+        opened = lines.Lines(chosen.relay, hello=chosen.mail_domain, cap=chosen.relay_messages)
+        _lines.add(opened)
+        kept = journal.FileJournal(chosen.data_dir) if chosen.embedded else journal.RedisJournal(chosen.redis_url)
+        mine[chosen.smtp_url] = sender.Desk(opened, kept, pace.Pace(), clock=_now, halted=halt.asked)
+    return mine[chosen.smtp_url]
 
 
 def _now() -> datetime:
@@ -157,6 +178,12 @@ def _nudge(session: Session, now: datetime) -> None:
     nudges.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
 
 
+def _probe(session: Session, now: datetime) -> None:
+    if breaker.due(session=session, now=now):
+        jobs.enqueue(session, jobs.PROBE_RELAY)
+    limits.forget(session=session, now=now)
+
+
 def _finish(session: Session, now: datetime) -> None:
     rounds.finish_all(session=session, now=now)
 
@@ -177,4 +204,4 @@ def _expire(session: Session, now: datetime) -> None:
     throttle.expire(session=session, now=now)
 
 
-STEPS = (_hold, _assemble, _start, _nudge, _finish, _take, _mail, _expire, _beat)
+STEPS = (_hold, _assemble, _start, _probe, _nudge, _finish, _take, _mail, _expire, _beat)

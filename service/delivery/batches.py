@@ -1,27 +1,26 @@
 """Batches: ranges of an audience, each claimed by one worker at a time (design: the round, steps 1-3, 7).
 
-claim (compare-and-set, with a lease and a fencing token) → commit → send → record → settle.
+claim (compare-and-set, with a lease and a fencing token) → commit → send → recording.record → settle.
 Every write after the claim is guarded by the token: a worker whose lease went to another gets
 FenceLost, and nothing of what it holds is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from service import db, errors
+from service import errors
 from service.delivery import nudges
 from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
-from service.delivery.outcomes import Reader, Result
+from service.delivery.outcomes import Reader
 from service.issues.models import Issue, IssueState
-from service.subscribers import addresses, unsubscribe
-from service.subscribers.models import EndReason, State, Subscriber, Subscription, SuppressionReason
+from service.subscribers import addresses
+from service.subscribers.models import State, Subscriber, Subscription
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,13 @@ class Claimed:
 
     batch_id: int
     fence: int
+    since_fence: int
     issue_id: int
     theme_id: int
     first_id: int
     last_id: int
     size: int
     cut_at: datetime
-    doubted_at: datetime | None
 
 
 def cut(*, session: Session, now: datetime, issue: Issue, cut_at: datetime, size: int) -> int:
@@ -72,21 +71,29 @@ def _in_audience(theme_id: int, cut_at: datetime) -> ColumnElement[bool]:
     )
 
 
-def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -> Claimed | None:
-    """None when it isn't due, another worker has it, or its issue isn't going out.
+def claim(
+    *, session: Session, now: datetime, batch_id: int, lease: timedelta, state: IssueState = IssueState.SENDING
+) -> Claimed | None:
+    """None when it isn't due, another worker has it, or its issue isn't in `state`.
 
     Shares the issue's lock until commit: who cancels the issue sees the batch that is held, or no batch is had.
     """
     query = select(Issue).join(Batch, Batch.issue_id == Issue.id).where(Batch.id == batch_id)
     query = query.with_for_update(read=True, of=Issue).execution_options(populate_existing=True)
     issue = session.scalar(query)
-    if issue is None or issue.state is not IssueState.SENDING:
+    if issue is None or issue.state is not state:
         return None
     taken = session.execute(
         update(Batch)
         .where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
         # Without its nudge: if we die, the tick needn't wait before it rings again.
-        .values(state=BatchState.SENDING, fence=Batch.fence + 1, due_at=now + lease, nudged_at=None)
+        .values(
+            state=BatchState.SENDING,
+            fence=Batch.fence + 1,
+            since_fence=case((Batch.state == BatchState.WAITING, Batch.fence + 1), else_=Batch.since_fence),
+            due_at=now + lease,
+            nudged_at=None,
+        )
         .execution_options(synchronize_session=False)
     )
     if not _hit(taken):
@@ -96,13 +103,13 @@ def claim(*, session: Session, now: datetime, batch_id: int, lease: timedelta) -
     return Claimed(
         batch_id=batch.id,
         fence=batch.fence,
+        since_fence=batch.since_fence,
         issue_id=issue.id,
         theme_id=issue.theme_id,
         first_id=batch.first_id,
         last_id=batch.last_id,
         size=batch.size,
         cut_at=issue.cut_at,
-        doubted_at=batch.doubted_at,
     )
 
 
@@ -132,63 +139,16 @@ def read(*, session: Session, now: datetime, claimed: Claimed) -> list[Reader]:
     return [reader for reader in found if reader.email_key not in unwanted]
 
 
-def record(
-    *, session: Session, now: datetime, claimed: Claimed, results: Sequence[Result], lease: timedelta
-) -> IssueState:
-    """Write what became of the readers so far, in one go, and prolong the lease.
-
-    Gives the issue's state: anything but "sending" means stop. Raises FenceLost.
-    """
-    _guard(session, claimed, due_at=now + lease)
-    if results:
-        row = db.insert(session, Delivery)
-        fresh = {name: row.excluded[name] for name in ("outcome", "at", "retry_at", "status")}
-        upsert = row.on_conflict_do_update(
-            index_elements=["issue_id", "subscriber_id"],
-            set_={**fresh, "attempts": Delivery.attempts + 1},
-            # The last guard: what is final stays. But who was given up because the round was cancelled
-            # while their try was under way, has the answer to that try.
-            where=or_(
-                Delivery.outcome == Outcome.DEFERRED,
-                and_(Delivery.outcome == Outcome.GIVEN_UP, row.excluded.outcome != Outcome.DEFERRED),
-            ),
-        )
-        session.execute(upsert, [_row(claimed, result) for result in results])
-    for result in results:
-        if result.dead:
-            _bury(session, now, result.reader)
-    return session.scalars(select(Issue.state).where(Issue.id == claimed.issue_id)).one()
-
-
-def _row(claimed: Claimed, result: Result) -> dict[str, Any]:
-    return {
-        "issue_id": claimed.issue_id,
-        "subscriber_id": result.reader.subscriber_id,
-        "outcome": result.outcome,
-        "at": result.at,
-        "attempts": 1,
-        "first_at": result.at,
-        "retry_at": result.retry_at,
-        "status": result.status,
-    }
-
-
-def _bury(session: Session, now: datetime, reader: Reader) -> None:
-    """One hard bounce is enough (requirements 1.10)."""
-    addresses.suppress(session=session, now=now, email_key=reader.email_key, reason=SuppressionReason.HARD_BOUNCE)
-    unsubscribe.end_all(session=session, now=now, subscriber_id=reader.subscriber_id, reason=EndReason.HARD_BOUNCE)
-
-
 def release(*, session: Session, now: datetime, claimed: Claimed, due_at: datetime) -> None:
     """Give the rest of the batch back, to be claimed from `due_at` on. Raises FenceLost."""
-    _guard(session, claimed, state=BatchState.WAITING, due_at=due_at, nudged_at=None)
+    guard(session, claimed, state=BatchState.WAITING, due_at=due_at, nudged_at=None)
     if due_at <= now:
         nudges.nudge(session=session, now=now, batch_ids=[claimed.batch_id])
 
 
 def settle(*, session: Session, claimed: Claimed, read_at: datetime) -> bool:
     """After all that `read` gave at `read_at`: done, or waiting for the deferred. True when done. Raises FenceLost."""
-    _guard(session, claimed, nudged_at=None)
+    guard(session, claimed, nudged_at=None)
     ours = and_(
         Delivery.issue_id == claimed.issue_id, Delivery.subscriber_id.between(claimed.first_id, claimed.last_id)
     )
@@ -197,14 +157,15 @@ def settle(*, session: Session, claimed: Claimed, read_at: datetime) -> bool:
     session.execute(delete(Delivery).where(deferred, Delivery.retry_at <= read_at))
     retry_at = session.scalar(select(func.min(Delivery.retry_at, type_=Delivery.retry_at.type)).where(deferred))
     if retry_at is not None:
-        _guard(session, claimed, state=BatchState.WAITING, due_at=retry_at)
+        guard(session, claimed, state=BatchState.WAITING, due_at=retry_at)
         return False
     delivered = session.scalar(select(func.count()).where(ours)) or 0
-    _guard(session, claimed, state=BatchState.DONE, left_count=claimed.size - delivered)
+    guard(session, claimed, state=BatchState.DONE, left_count=claimed.size - delivered)
     return True
 
 
-def _guard(session: Session, claimed: Claimed, **values: Any) -> None:
+def guard(session: Session, claimed: Claimed, **values: Any) -> None:
+    """Change the batch, if it is held still. Raises FenceLost."""
     held = session.execute(
         update(Batch)
         .where(Batch.id == claimed.batch_id, Batch.fence == claimed.fence, Batch.state == BatchState.SENDING)

@@ -20,6 +20,7 @@ from service.issues.models import Issue, IssueState
 
 NAME = "newsletter"
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+RECENT = timedelta(minutes=1)
 SLOW_DOWN = timedelta(minutes=10)  # "stop ≥10 min" (requirements 1.10)
 NOTES = frozenset(str(trouble) for trouble in Trouble)
 
@@ -52,6 +53,8 @@ def trip(*, session: Session, now: datetime, trouble: Trouble, status: str = "",
         row.trouble, row.since = trouble, now
         pause = SLOW_DOWN if trouble is Trouble.SLOW_DOWN else min(FIRST_PAUSE * 2**row.probes, LONGEST_PAUSE)
         row.status, row.text, row.probe_at = status[:20], text[:200], now + pause
+        if trouble is Trouble.SLOW_DOWN:
+            row.slowed_until = row.probe_at
         log.error("relay_trouble", trouble=str(trouble), status=status, text=text, probe_at=row.probe_at.isoformat())
     session.execute(
         update(Issue)
@@ -103,6 +106,20 @@ def heal(*, session: Session, now: datetime) -> list[int]:
         nudges.ring(session=session, now=now, issue_id=issue.id)
         log.info("round_resumed", issue=issue.id)
     return [issue.id for issue in issues]
+
+
+def accepted(*, session: Session, now: datetime) -> None:
+    """The relay takes our newsletters."""
+    relay(session=session, now=now)
+    session.execute(
+        update(Relay).where(Relay.name == NAME).values(accepted_at=now).execution_options(synchronize_session=False)
+    )
+
+
+def takes(*, session: Session, now: datetime) -> bool:
+    """Did it take a newsletter of anybody's lately?"""
+    row = session.get(Relay, NAME, populate_existing=True)
+    return row is not None and row.accepted_at is not None and row.accepted_at > now - RECENT
 
 
 def _locked(session: Session, now: datetime) -> Relay:

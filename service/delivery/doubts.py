@@ -1,77 +1,47 @@
-"""A relay that refuses for a reason of ours (requirements 1.10): are these readers meant, or is everybody?
-
-They are, once it takes a mail for others after it refused them. Until it does nobody is charged: their
-batch steps back (`doubted_at`), so that the others of the round may tell. When a second batch is refused
-meanwhile, or nobody is left who could tell, the round must stop until an operator has looked.
+"""A relay that refuses or hangs up, and takes nothing meanwhile (requirements 1.10): are these readers meant, or
+is everybody? What other batches of the issue met tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.delivery.batches import Claimed
-from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
-from service.delivery.outcomes import FEW_REFUSALS, MOST_REFUSALS, Result
+from service.delivery.models import Delivery, Outcome
+from service.delivery.outcomes import FEW_REFUSALS, GIVE_UP, Reader
 from service.subscribers.models import Subscriber
 
+RECENT = timedelta(minutes=1)
 
-class Word(StrEnum):
-    THEIRS = "theirs"  # charge them
-    UNKNOWN = "unknown"  # let others go first
-    OURS = "ours"  # stop
+
+@dataclass(frozen=True)
+class Word:
+    """`theirs`: defer these readers; otherwise the relay is in trouble. `domain`: the one that it is about."""
+
+    theirs: bool
+    domain: str = ""
 
 
 def weigh(
-    *,
-    session: Session,
-    now: datetime,
-    claimed: Claimed,
-    suspects: Sequence[Result],
-    good: Collection[str],
-    all_tried: bool,
+    *, session: Session, now: datetime, claimed: Claimed, readers: Sequence[Reader], good: Collection[str], at_end: bool
 ) -> Word:
-    """`suspects` were refused and nobody had a mail after them. `good` are the domains that had one in
-    this pass; `all_tried` when nobody of the batch is left to try.
+    """`readers` were refused, or hung up on, and nobody had a mail after it. `good` are the domains that had one
+    in this pass. `at_end`: nobody of the batch is left to try.
     """
+    fresh = [reader for reader in readers if not reader.attempts]
+    if not fresh or now - claimed.cut_at >= GIVE_UP:  # they were charged before; or: a round must come to its end
+        return Word(theirs=True)
+    domains = {reader.domain for reader in readers}
+    if len(domains) == 1 and _strange(session, claimed, next(iter(domains)), good):
+        return Word(theirs=True, domain=domains.pop())
     last = _last_taken(session, claimed.issue_id)
-    word = _word(session, now, claimed, suspects, good, all_tried, last)
-    session.execute(
-        update(Batch)
-        .where(Batch.id == claimed.batch_id, Batch.fence == claimed.fence)
-        .values(doubted_at=None if word is Word.THEIRS else now)
-        .execution_options(synchronize_session=False)
-    )
-    return word
-
-
-def _word(
-    session: Session,
-    now: datetime,
-    claimed: Claimed,
-    suspects: Sequence[Result],
-    good: Collection[str],
-    all_tried: bool,
-    last: datetime | None,
-) -> Word:
-    before = claimed.doubted_at
-    since = before if before and not good else suspects[0].at
-    if last is not None and last > since:
-        return Word.THEIRS
-    if before is None and _another_doubts(session, claimed, last):
-        return Word.OURS
-    if _others_can_tell(session, now, claimed):
-        return Word.UNKNOWN
-    if last is None and not good:
-        return Word.OURS
-    few = len(suspects) < FEW_REFUSALS if before is None else len(suspects) <= MOST_REFUSALS
-    if (few and all_tried) or (before and _one_strange_domain(session, claimed, suspects, good)):
-        return Word.THEIRS
-    return Word.OURS
+    few = at_end and last is not None and last > now - RECENT
+    return Word(theirs=few and len(fresh) + _deferred_since(session, claimed, last) < FEW_REFUSALS)
 
 
 def _last_taken(session: Session, issue_id: int) -> datetime | None:
@@ -82,29 +52,22 @@ def _last_taken(session: Session, issue_id: int) -> datetime | None:
     )
 
 
-def _another_doubts(session: Session, claimed: Claimed, last: datetime | None) -> bool:
-    """And nobody had a mail since."""
-    doubted = Batch.doubted_at.is_not(None) if last is None else Batch.doubted_at >= last
-    others = and_(Batch.issue_id == claimed.issue_id, Batch.id != claimed.batch_id, Batch.state.in_(OPEN))
-    return bool(session.scalar(select(exists().where(others, doubted))))
+def _deferred_since(session: Session, claimed: Claimed, last: datetime | None) -> int:
+    query = select(func.count()).where(Delivery.issue_id == claimed.issue_id, Delivery.outcome == Outcome.DEFERRED)
+    return session.scalar(query if last is None else query.where(Delivery.at > last)) or 0
 
 
-def _others_can_tell(session: Session, now: datetime, claimed: Claimed) -> bool:
-    """Batches that are sent now, or can be; not those that wait for readers who were deferred."""
-    at_hand = or_(Batch.state == BatchState.SENDING, and_(Batch.state == BatchState.WAITING, Batch.due_at <= now))
-    others = and_(Batch.issue_id == claimed.issue_id, Batch.id != claimed.batch_id, Batch.doubted_at.is_(None))
-    return bool(session.scalar(select(exists().where(others, at_hand))))
-
-
-def _one_strange_domain(session: Session, claimed: Claimed, suspects: Sequence[Result], good: Collection[str]) -> bool:
-    """All are of one domain, and nobody of it had this issue: it refuses us, the others don't."""
-    domains = {result.reader.domain for result in suspects}
-    if len(domains) > 1 or domains & set(good):
+def _strange(session: Session, claimed: Claimed, domain: str, good: Collection[str]) -> bool:
+    """Nobody of the domain had this issue, and others had: it refuses us, the others don't."""
+    if domain in good:
         return False
     taken = (
         select(Delivery.subscriber_id)
         .join(Subscriber, Subscriber.id == Delivery.subscriber_id)
         .where(Delivery.issue_id == claimed.issue_id, Delivery.outcome == Outcome.ACCEPTED)
-        .where(Subscriber.email_key.endswith(f"@{domains.pop()}", autoescape=True))
     )
-    return not session.scalar(select(taken.exists()))
+    if not good and not session.scalar(select(taken.exists())):
+        return False
+    return not session.scalar(
+        select(taken.where(Subscriber.email_key.endswith(f"@{domain}", autoescape=True)).exists())
+    )

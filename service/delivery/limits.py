@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service import db, settings
@@ -19,6 +19,7 @@ from service.delivery.models import Relay, Sender
 FRESH = timedelta(seconds=5)  # a worker that wasn't heard for so long sends no more
 FORGET = timedelta(hours=1)
 BUCKET_SECONDS = 1.0  # what may be saved up while nobody sends
+ONE_MORE = timedelta(seconds=30)  # "resume with one connection, add one by one" (requirements 1.10)
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,24 @@ def change(*, session: Session, now: datetime, connections: int | None, rate: fl
     return of(row=row)
 
 
-def report(*, session: Session, now: datetime, name: str, issue_id: int | None, connections: int, rate: float) -> int:
-    """Say that this worker sends, and hear how many connections are its share; 0 when there are more workers."""
+def report(
+    *, session: Session, now: datetime, name: str, issue_id: int | None, connections: int, rate: float
+) -> Limits:
+    """Say that this worker sends, and hear its share: connections, 0 when there are more workers than those,
+    and whether there is a rate, of which `grant` gives a part.
+    """
     values = {"issue_id": issue_id, "seen_at": now, "connections": connections, "rate": rate}
     row = db.insert(session, Sender).values(name=name, **values)
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
     fresh = Sender.seen_at > now - FRESH
     number = session.scalar(select(func.count()).where(fresh)) or 1
     before = session.scalar(select(func.count()).where(fresh, Sender.name < name)) or 0
-    most = of(row=breaker.look(session=session)).connections
-    return most // number + (1 if before < most % number else 0)
+    relay = breaker.look(session=session)
+    most = of(row=relay)
+    together = most.connections
+    if relay.slowed_until is not None:
+        together = min(together, 1 + max((now - relay.slowed_until) // ONE_MORE, 0))
+    return Limits(together // number + (1 if before < together % number else 0), most.rate)
 
 
 def leave(*, session: Session, name: str) -> None:
@@ -71,22 +80,18 @@ def forget(*, session: Session, now: datetime) -> None:
     session.execute(delete(Sender).where(Sender.seen_at <= now - FORGET))
 
 
-def grant(*, session: Session, now: datetime, want: int) -> int:
-    """How many of the `want` messages may be sent now; all of them when there is no limit."""
-    row = session.scalars(select(Relay).where(Relay.name == breaker.NAME).with_for_update()).one_or_none()
-    if row is None:
-        row = breaker.relay(session=session, now=now)
+def grant(*, session: Session, now: datetime, want: int) -> int | None:
+    """How many of the `want` messages may be sent now; None without a limit."""
+    breaker.relay(session=session, now=now)
+    query = select(Relay).where(Relay.name == breaker.NAME).with_for_update()
+    row = session.scalars(query.execution_options(populate_existing=True)).one()
     rate = of(row=row).rate
     if not rate:
-        return want
-    since = max((now - (row.filled_at or now)).total_seconds(), 0.0)
-    tokens = min(row.tokens + since * rate, max(rate * BUCKET_SECONDS, 1.0))
+        return None
+    filled_at = row.filled_at or now
+    tokens = row.tokens + max((now - filled_at).total_seconds(), 0.0) * rate
+    tokens = min(tokens, max(rate * BUCKET_SECONDS, 1.0))
     given = min(want, int(tokens))
-    session.execute(
-        update(Relay)
-        .where(Relay.name == breaker.NAME)
-        .values(tokens=tokens - given, filled_at=max(now, row.filled_at or now))
-        .execution_options(synchronize_session=False)
-    )
-    session.expire(row)
+    row.tokens, row.filled_at = tokens - given, max(now, filled_at)
+    session.flush()
     return given

@@ -47,7 +47,8 @@ class Doubt(StrEnum):
 class Batch(Base):
     """The subscribers `first_id`..`last_id` of an issue's theme, `size` of them at the cut.
 
-    `fence` grows with each claim: what a worker recorded under an older one is refused.
+    `fence` grows with each claim: what a worker recorded under an older one is refused. `since_fence` is that of
+    the first claim since the batch was last let go in good order: journals from there on are still to be read.
     `due_at` is when it may be claimed (waiting) or its lease ends (sending).
     `left_count` is who left before their mail went out; known when the batch is done.
     `recorded` is how many outcomes were written, deferrals too: for the progress, not for the books.
@@ -63,11 +64,11 @@ class Batch(Base):
     size: Mapped[int]
     state: Mapped[BatchState] = mapped_column(default=BatchState.WAITING)
     fence: Mapped[int] = mapped_column(default=0)
+    since_fence: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime]
     nudged_at: Mapped[datetime | None]
     left_count: Mapped[int] = mapped_column(default=0)
     recorded: Mapped[int] = mapped_column(default=0)
-    doubted_at: Mapped[datetime | None]
 
 
 class Delivery(Base):
@@ -95,7 +96,8 @@ class Relay(Base):
     """The relay as all workers see it: its trouble, and the limits an operator set. One row.
 
     `probe_at`: when it is tried again; `probes`: how often it was tried in vain. `accepted_at`: when it last
-    took a newsletter. `tokens` and `filled_at` are the rate's bucket: limits.py.
+    took a newsletter. `slowed_until`: from then on connections are added one by one. `tokens` and `filled_at`
+    are the rate's bucket: limits.py.
     """
 
     __tablename__ = "relays"
@@ -110,6 +112,7 @@ class Relay(Base):
     accepted_at: Mapped[datetime | None]
     connections: Mapped[int | None]
     rate: Mapped[float | None]
+    slowed_until: Mapped[datetime | None]
     tokens: Mapped[float] = mapped_column(default=0.0)
     filled_at: Mapped[datetime | None]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import jobs
-from service.delivery.models import OPEN, Batch
+from service.delivery.models import OPEN, Batch, BatchState
 from service.issues.models import Issue, IssueState
 
 MOST_NUDGES = 500  # per sweep: while a long queue is worked off, each of these is one too many
@@ -35,7 +35,19 @@ def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
     lately = or_(Batch.nudged_at.is_(None), Batch.nudged_at <= now - quiet)
     found = session.scalars(_due(now, MOST_NUDGES).where(lately)).all()
     nudge(session=session, now=now, batch_ids=found)
+    for batch_id in session.scalars(_orphans(now)):
+        jobs.enqueue(session, jobs.CLOSE_BOOKS, batch_id)
     return len(found)
+
+
+def _orphans(now: datetime) -> Select[int]:
+    """Held by a worker that died before their round was cancelled, or since."""
+    return (
+        select(Batch.id)
+        .join(Issue, Issue.id == Batch.issue_id)
+        .where(Issue.state == IssueState.CANCELLED, Batch.state == BatchState.SENDING, Batch.due_at <= now)
+        .limit(MOST_NUDGES)
+    )
 
 
 def _due(now: datetime, limit: int) -> Select[int]:
@@ -43,6 +55,6 @@ def _due(now: datetime, limit: int) -> Select[int]:
         select(Batch.id)
         .join(Issue, Issue.id == Batch.issue_id)
         .where(Issue.state == IssueState.SENDING, Batch.state.in_(OPEN), Batch.due_at <= now)
-        .order_by(Batch.doubted_at.is_not(None), Batch.nudged_at.is_not(None), Batch.nudged_at, Batch.id)
+        .order_by(Batch.nudged_at.is_not(None), Batch.nudged_at, Batch.id)
         .limit(limit)
     )

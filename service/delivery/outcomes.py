@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
-from service.delivery.models import Outcome
+from service.delivery.models import Doubt, Outcome
 
 # Growing pauses after a 4xx; the last one repeats until GIVE_UP after the first try (requirements 1.9: 24-48 h).
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 60, 240))
@@ -43,6 +43,7 @@ DEAD_CODES = frozenset({550, 551, 553, 556})  # to RCPT, when no enhanced code s
 OUR_STATUS = frozenset({"5.1.7", "5.1.8", "5.2.3", "5.3.4"})
 OUR_SUBJECTS = frozenset({"5", "6", "7"})  # protocol, content, policy (RFC 3463 §3.6-3.8)
 TOO_MANY = frozenset({"", "5.5.3"})  # 552 to RCPT is "too many recipients": treat as 452 (RFC 5321 §4.5.3.1.10)
+TOO_FAST = "4.7.28"  # we send too much (requirements 1.10)
 # The relay can't take an address outside ASCII (RFC 6531 §3.2). A row of such readers says nothing
 # about the others, so it must not stop the run as the rest of 5.6.x does.
 NO_SMTPUTF8 = "5.6.7"
@@ -58,7 +59,7 @@ def classify(code: int, enhanced: str, phase: Phase) -> Verdict:
     if code < 400:
         return Verdict.UNCERTAIN if phase is Phase.DOT else Verdict.NOBODY
     if code < 500:
-        about_reader = code != 421 and phase in (Phase.RCPT, Phase.DATA, Phase.DOT)
+        about_reader = code != 421 and enhanced != TOO_FAST and phase in (Phase.RCPT, Phase.DATA, Phase.DOT)
         return Verdict.LATER if about_reader else Verdict.NOBODY
     if phase in (Phase.CONNECT, Phase.LOGIN, Phase.MAIL):
         return Verdict.STOP  # "concerns the sender, must not be charged to the recipient"
@@ -85,8 +86,7 @@ def _plain(code: int, phase: Phase) -> Verdict:
     return Verdict.DEAD if code in DEAD_CODES else Verdict.OURS
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """One recipient of a batch. `attempts` and `first_at` are of earlier deferrals."""
 
     subscriber_id: int
@@ -101,9 +101,8 @@ class Reader:
         return self.email_key.rpartition("@")[2]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What is recorded of one try. `status` is code and enhanced code, as in "550 5.1.1"."""
+class Result(NamedTuple):
+    """What is recorded of one try. `status` is code and enhanced code, as in "550 5.1.1", or a Doubt."""
 
     reader: Reader
     outcome: Outcome
@@ -111,11 +110,11 @@ class Result:
     status: str
     dead: bool = False
     retry_at: datetime | None = None
+    uncertain_at: datetime | None = None
 
 
 RECORDED = {
     Verdict.ACCEPTED: Outcome.ACCEPTED,
-    Verdict.UNCERTAIN: Outcome.UNCERTAIN,
     Verdict.DEAD: Outcome.REJECTED,
     Verdict.REFUSED: Outcome.REJECTED,
     Verdict.OURS: Outcome.REJECTED,
@@ -123,11 +122,18 @@ RECORDED = {
 
 
 def result(*, reader: Reader, verdict: Verdict, status: str, now: datetime) -> Result:
-    """Of a verdict that is charged to the reader: not STOP, not NOBODY."""
+    """Of a verdict that is charged to the reader: not STOP, not NOBODY, and of a doubt see `doubtful`."""
     if verdict is not Verdict.LATER:
-        return Result(reader, RECORDED[verdict], now, status, dead=verdict is Verdict.DEAD)
+        return Result(reader, RECORDED[verdict], now, status, verdict is Verdict.DEAD)
     first_at = reader.first_at or now
     if now - first_at >= GIVE_UP:
         return Result(reader, Outcome.GIVEN_UP, now, status)
     pause = PAUSES[min(reader.attempts, len(PAUSES) - 1)]
     return Result(reader, Outcome.DEFERRED, now, status, retry_at=min(now + pause, first_at + GIVE_UP))
+
+
+def doubtful(*, reader: Reader, doubt: Doubt, now: datetime, resend: bool) -> Result:
+    """Nobody can know whether it went out. `resend`: it is sent once more, so that it may come twice."""
+    if resend and now - (reader.first_at or now) < GIVE_UP:
+        return Result(reader, Outcome.DEFERRED, now, doubt, retry_at=now + PAUSES[0], uncertain_at=now)
+    return Result(reader, Outcome.UNCERTAIN, now, doubt, uncertain_at=now)

@@ -13,12 +13,10 @@ from sqlalchemy import Exists, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, settings, themes
-from service.delivery import batches, nudges
+from service.delivery import batches, breaker, nudges
 from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
 from service.issues import assembly, models
 from service.issues.models import Issue, IssueState
-
-RELAY_REFUSES = "relay_refuses"  # note of an issue that was paused because the relay won't have our mail
 
 log = structlog.get_logger()
 
@@ -51,16 +49,24 @@ def send_now(*, session: Session, now: datetime, issue_id: int) -> Issue:
     return issue
 
 
-def pause(*, session: Session, now: datetime, issue_id: int, note: str = "") -> Issue:
-    """Workers stop within a second, after the mails in flight."""
+def pause(*, session: Session, now: datetime, issue_id: int) -> Issue:
+    """Workers stop within a second, after the mails in flight. One that waits for the relay then stays paused
+    when the relay is well again.
+    """
     issue = models.lock(session=session, issue_id=issue_id)
-    issue.move(IssueState.PAUSED)
-    issue.note = note
-    log.info("round_paused", issue=issue.id, note=note)
+    if not (issue.state is IssueState.PAUSED and issue.note in breaker.NOTES):
+        issue.move(IssueState.PAUSED)
+    issue.note = ""
+    log.info("round_paused", issue=issue.id)
     return issue
 
 
 def resume(*, session: Session, now: datetime, issue_id: int) -> Issue:
+    """When it waits for the relay: try now, with everything that waits for it."""
+    issue = models.find(session=session, issue_id=issue_id)
+    if issue.state is IssueState.PAUSED and issue.note in breaker.NOTES:
+        breaker.heal(session=session, now=now)
+        return _finish(session, now, models.lock(session=session, issue_id=issue_id))
     issue = models.lock(session=session, issue_id=issue_id)
     if issue.state is not IssueState.PAUSED:
         raise errors.Conflict("This issue is “%(state)s”: only a paused one goes on.", state=str(issue.state))

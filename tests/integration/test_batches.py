@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import db, errors, settings, themes
-from service.delivery import batches, books, nudges, outcomes, rounds
+from service.delivery import batches, books, nudges, outcomes, recording, rounds
 from service.delivery.models import Batch, BatchState, Delivery, Outcome
 from service.delivery.outcomes import Reader, Result, Verdict
 from service.issues.models import Issue, IssueState
@@ -52,7 +52,7 @@ def result(reader: Reader, verdict: Verdict = Verdict.ACCEPTED, now: datetime = 
 
 
 def record(session: Session, claimed: batches.Claimed, *results: Result, now: datetime = SOON) -> IssueState:
-    return batches.record(session=session, now=now, claimed=claimed, results=results, lease=LEASE)
+    return recording.record(session=session, now=now, claimed=claimed, results=results, lease=LEASE)
 
 
 def balanced(session: Session, issue: Issue) -> books.Books:

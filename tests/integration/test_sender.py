@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -20,7 +20,7 @@ from service.subscribers.models import State, Subscriber, Subscription
 from tests import fakes
 from tests.integration.trips import BUSY, DEAD, FULL, OURS, Begin, Round, address, everybody, got
 from tests.make import NOW
-from worker import relay as smtp
+from worker import lines, pipeline
 
 
 def test_everybody_has_the_mail_once(begin: Begin, relay: fakes.Relay) -> None:
@@ -92,11 +92,16 @@ def test_a_relay_that_is_down_charges_nobody(begin: Begin, relay: fakes.Relay) -
     trip = begin(2)
     url = relay.url
     with fakes.Relay() as gone:
-        trip.line = smtp.Relay(urls.relay(gone.url))
+        trip.connect(gone.url)
     assert trip.send().waiting == 2
+    assert (trip.issue().state, trip.issue().note) == (IssueState.PAUSED, "relay_down")
+    trip.probe(later=timedelta(seconds=6))
+    assert trip.issue().note == "relay_down"
 
-    trip.line = smtp.Relay(urls.relay(url))
-    assert trip.send(later=timedelta(seconds=20)).accepted == 2
+    trip.connect(url)
+    trip.probe(later=timedelta(seconds=11))
+    assert trip.issue().state is IssueState.SENDING
+    assert trip.send().accepted == 2
 
 
 def test_a_line_that_breaks_after_the_dot_is_never_tried_again(begin: Begin, relay: fakes.Relay) -> None:
@@ -317,14 +322,16 @@ def test_no_transaction_is_open_while_the_relay_answers(begin: Begin, relay: fak
     trip = begin(2)
     open_meanwhile: list[bool] = []
 
-    class Line(smtp.Relay):
-        def deliver(self, **mail: object) -> smtp.Reply:
+    class Watched(lines.Lines):
+        def turn(self, seconds: float) -> list[pipeline.Answer]:
             open_meanwhile.append(db.db.session().in_transaction())
-            return super().deliver(**mail)  # type: ignore[arg-type]
+            return super().turn(seconds)
 
-    trip.line = Line(urls.relay(relay.url))
+    trip.opened.append(Watched(urls.relay(relay.url), hello="vinkje.example"))
+    trip.desk = replace(trip.desk, lines=trip.opened[-1])
     assert trip.send().accepted == 2
-    assert open_meanwhile == [False, False]
+    assert open_meanwhile
+    assert not any(open_meanwhile)
 
 
 def test_an_outcome_has_the_relays_code_and_no_address(begin: Begin, relay: fakes.Relay) -> None:

@@ -16,8 +16,7 @@ from service.delivery.models import Batch
 from service.issues.models import Issue, find
 from tests import fakes, make
 from tests.make import NOW
-from worker import relay as smtp
-from worker import sender
+from worker import journal, lines, pace, probe, sender
 
 DEAD, FULL, BUSY = "550 5.1.1 unknown", "552 5.2.2 full", "450 4.2.1 later"
 OURS = "550 5.7.1 we don't like your domain"
@@ -32,10 +31,19 @@ class Round:
     issue_id: int
     now: datetime = NOW + timedelta(seconds=1)
     halted: bool = False
-    line: smtp.Relay = field(init=False)
+    desk: sender.Desk = field(init=False)
+    opened: list[lines.Lines] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.line = smtp.Relay(urls.relay(self.server.url), hello="vinkje.example")
+        self.connect(self.server.url)
+
+    def connect(self, url: str, kept: journal.Journal | None = None) -> None:
+        """Another worker, which knows nothing of the one before."""
+        settings.use(settings.current().model_copy(update={"smtp_url": url}))
+        opened = lines.Lines(urls.relay(url), hello="vinkje.example")
+        self.opened.append(opened)
+        kept = kept or journal.FileJournal(settings.current().data_dir)
+        self.desk = sender.Desk(opened, kept, pace.Pace(), clock=self.clock, halted=lambda: self.halted)
 
     def clock(self) -> datetime:
         self.now += timedelta(milliseconds=1)
@@ -47,8 +55,13 @@ class Round:
         with db.transaction() as session:
             found = session.scalars(select(Batch.id).order_by(Batch.id)).all()
         for batch_id in found:
-            sender.send(batch_id=batch_id, line=self.line, clock=self.clock, halted=lambda: self.halted)
+            sender.send(batch_id=batch_id, desk=self.desk)
         return self.books()
+
+    def probe(self, later: timedelta = timedelta(0)) -> None:
+        """As the tick has it done."""
+        self.now += later
+        probe.probe(sender="nieuws@vinkje.example", clock=self.clock)
 
     def books(self) -> books.Books:
         with db.transaction() as session:
@@ -74,8 +87,11 @@ Begin = Callable[..., Round]
 def beginning(app: flask.Flask, relay: fakes.Relay) -> Iterator[Begin]:
     made: list[Round] = []
 
-    def begin(readers: int, *, size: int = 200, names: Callable[[int], str] = address) -> Round:
-        settings.use(settings.current().model_copy(update={"batch_size": size, "smtp_url": relay.url}))
+    def begin(
+        readers: int, *, size: int = 200, names: Callable[[int], str] = address, connections: int = 1, **more: object
+    ) -> Round:
+        chosen = {"batch_size": size, "smtp_url": relay.url, "relay_connections": connections, **more}
+        settings.use(settings.current().model_copy(update=chosen))
         with db.transaction() as session:
             for number in range(readers):
                 make.reader(session, names(number), "innovatie", at=NOW - timedelta(days=1))
@@ -85,7 +101,8 @@ def beginning(app: flask.Flask, relay: fakes.Relay) -> Iterator[Begin]:
 
     yield begin
     for one in made:
-        one.line.close()
+        for opened in one.opened:
+            opened.close()
 
 
 def address(number: int) -> str:

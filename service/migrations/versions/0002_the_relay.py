@@ -18,6 +18,8 @@ depends_on = None
 def upgrade():
     with op.batch_alter_table('batches', schema=None) as batch_op:
         batch_op.add_column(sa.Column('recorded', sa.Integer(), nullable=False, server_default='0'))
+        batch_op.add_column(sa.Column('since_fence', sa.Integer(), nullable=False, server_default='0'))
+        batch_op.drop_column('doubted_at')
     with op.batch_alter_table('deliveries', schema=None) as batch_op:
         batch_op.add_column(sa.Column('uncertain_at', sa.DateTime(timezone=True), nullable=True))
     op.create_table('relays',
@@ -31,6 +33,7 @@ def upgrade():
     sa.Column('accepted_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('connections', sa.Integer(), nullable=True),
     sa.Column('rate', sa.Float(), nullable=True),
+    sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('tokens', sa.Float(), nullable=False),
     sa.Column('filled_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_relays'))
@@ -51,4 +54,6 @@ def downgrade():
     with op.batch_alter_table('deliveries', schema=None) as batch_op:
         batch_op.drop_column('uncertain_at')
     with op.batch_alter_table('batches', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('doubted_at', sa.DateTime(timezone=True), nullable=True))
+        batch_op.drop_column('since_fence')
         batch_op.drop_column('recorded')

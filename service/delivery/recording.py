@@ -1,0 +1,133 @@
+"""What became of the recipients, written in one go and guarded by the fencing token (design: the round, step 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import DateTime, Integer, String, and_, bindparam, case, func, literal, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service import db
+from service.delivery import batches, outcomes
+from service.delivery.batches import Claimed
+from service.delivery.models import Batch, Delivery, Doubt, Outcome
+from service.delivery.outcomes import Reader, Result
+from service.issues.models import Issue, IssueState
+from service.subscribers import addresses, unsubscribe
+from service.subscribers.models import EndReason, SuppressionReason
+
+TIMES = postgresql.ARRAY(DateTime(timezone=True))
+ARRAYS: dict[str, postgresql.ARRAY[Any]] = {
+    "subscriber_id": postgresql.ARRAY(Integer()),
+    "outcome": postgresql.ARRAY(String()),
+    "at": TIMES,
+    "attempts": postgresql.ARRAY(Integer()),
+    "first_at": TIMES,
+    "retry_at": TIMES,
+    "status": postgresql.ARRAY(String()),
+    "uncertain_at": TIMES,
+}
+
+
+def record(
+    *, session: Session, now: datetime, claimed: Claimed, results: Sequence[Result], lease: timedelta
+) -> IssueState:
+    """Write what became of the readers so far, and prolong the lease. Of two results of one reader the last counts.
+
+    Gives the issue's state: anything but "sending" means stop. Raises FenceLost.
+    """
+    final = sum(1 for result in results if result.outcome is not Outcome.UNCERTAIN)
+    batches.guard(session, claimed, due_at=now + lease, recorded=Batch.recorded + final)
+    last = {result.reader.subscriber_id: result for result in results}
+    if last:
+        # In the order of the key: its index is then written where it was written just before.
+        rows = [_row(last[number]) for number in sorted(last)]
+        if session.get_bind().dialect.name == "sqlite":
+            named = [{"issue_id": claimed.issue_id, **dict(zip(ARRAYS, row, strict=True))} for row in rows]
+            session.execute(_upsert(db.insert(session, Delivery)), named)
+        else:
+            _write(session, claimed, rows)
+    for result in last.values():
+        if result.dead:
+            _bury(session, now, result.reader)
+    return session.scalars(select(Issue.state).where(Issue.id == claimed.issue_id)).one()
+
+
+def recover(
+    *,
+    session: Session,
+    now: datetime,
+    claimed: Claimed,
+    accepted: Collection[int],
+    doubtful: Collection[int],
+    lease: timedelta,
+    resend: bool,
+) -> None:
+    """What a worker that died had in its journal: subscribers whose mail was taken, and those of whom nobody
+    can know (step 8). What it had recorded itself stays. Raises FenceLost.
+    """
+    results = [Result(_known_by(number), Outcome.ACCEPTED, now, "250") for number in accepted]
+    results += [
+        outcomes.doubtful(reader=_known_by(number), doubt=Doubt.WORKER_LOST, now=now, resend=resend)
+        for number in doubtful
+    ]
+    record(session=session, now=now, claimed=claimed, results=results, lease=lease)
+    batches.guard(session, claimed, since_fence=claimed.fence)
+
+
+def _known_by(number: int) -> Reader:
+    """The row needs no more of a reader, who may have left meanwhile."""
+    return Reader(number, "", "", "")
+
+
+def _row(result: Result) -> tuple[Any, ...]:
+    return (
+        result.reader.subscriber_id,
+        result.outcome,
+        result.at,
+        result.reader.attempts + 1,
+        result.at,
+        result.retry_at,
+        result.status,
+        result.uncertain_at,
+    )
+
+
+def _write(session: Session, claimed: Claimed, rows: Sequence[tuple[Any, ...]]) -> None:
+    """A thousand rows are eight arrays: the statement is read and planned once, and short."""
+    columns = dict(zip(ARRAYS, map(list, zip(*rows, strict=True)), strict=True))
+    spread = select(
+        literal(claimed.issue_id), *(func.unnest(bindparam(name, type_=kind)) for name, kind in ARRAYS.items())
+    )
+    given = postgresql.insert(Delivery).from_select(["issue_id", *ARRAYS], spread)
+    session.execute(_upsert(given), columns)
+
+
+def _upsert(given: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sqlite.Insert:
+    new = given.excluded
+    fresh = {name: new[name] for name in ("outcome", "at", "retry_at", "status", "attempts")}
+    # A mail that was said to be going out, and had its answer, was never in doubt; who was, stays so.
+    doubt = case(
+        (Delivery.outcome == Outcome.UNCERTAIN, new.uncertain_at),
+        else_=func.coalesce(new.uncertain_at, Delivery.uncertain_at),
+    )
+    return given.on_conflict_do_update(
+        index_elements=["issue_id", "subscriber_id"],
+        set_={**fresh, "uncertain_at": doubt},
+        # The last guard: what is final stays. But who was given up because the round was cancelled
+        # while their try was under way, has the answer to that try.
+        where=or_(
+            Delivery.outcome == Outcome.DEFERRED,
+            and_(Delivery.outcome == Outcome.UNCERTAIN, new.outcome != Outcome.UNCERTAIN),
+            and_(Delivery.outcome == Outcome.GIVEN_UP, new.outcome != Outcome.DEFERRED),
+        ),
+    )
+
+
+def _bury(session: Session, now: datetime, reader: Reader) -> None:
+    """One hard bounce is enough (requirements 1.10)."""
+    addresses.suppress(session=session, now=now, email_key=reader.email_key, reason=SuppressionReason.HARD_BOUNCE)
+    unsubscribe.end_all(session=session, now=now, subscriber_id=reader.subscriber_id, reason=EndReason.HARD_BOUNCE)

@@ -1,0 +1,246 @@
+"""Once through a batch's readers, over several connections at once (design: the round, steps 5-9)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from service import db, links, settings, wire
+from service.delivery import breaker, doubts, outcomes
+from service.delivery.batches import Claimed
+from service.delivery.models import Doubt, Trouble
+from service.delivery.outcomes import Phase, Reader, Verdict
+from service.issues import editions
+from worker import probe, relay, single
+from worker.journal import MARK, Journal, Sign
+from worker.keeper import Ending, Keeper
+from worker.line import Message
+from worker.lines import Lines
+from worker.pace import Pace
+from worker.pipeline import Answer
+from worker.trials import Trials
+
+HALT_SECONDS = 6.0  # a worker that must stop waits so long for the relay's last answers
+TURN_SECONDS = 0.1
+MOST_FAULTS = 3  # connections in a row that couldn't be had
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed batch with all it takes to send it."""
+
+    claimed: Claimed
+    readers: Sequence[Reader]
+    pieces: dict[str, wire.Pieces]
+    sender: str
+
+    def message(self, reader: Reader) -> Message:
+        mine = self.pieces.get(reader.language) or self.pieces[settings.current().default_language]
+        made = mine.fill(
+            to=reader.email,
+            message_id=editions.message_id(issue_id=self.claimed.issue_id, subscriber_id=reader.subscriber_id),
+            unsubscribe=links.unsubscribe(reader.subscriber_id, self.claimed.theme_id),
+            preferences=links.preferences(reader.subscriber_id),
+        )
+        return Message(reader.subscriber_id, self.sender, reader.email, single.stuffed(made), len(made))
+
+
+class Pass:
+    def __init__(
+        self, job: Job, lines: Lines, journal: Journal, pace: Pace, keeper: Keeper, clock: Callable[[], datetime]
+    ) -> None:
+        self._job, self._lines, self._journal, self._pace = job, lines, journal, pace
+        self._keeper, self._clock = keeper, clock
+        self._readers = {reader.subscriber_id: reader for reader in job.readers}
+        self._trials = Trials(job.readers, seed=job.claimed.batch_id * 1000 + job.claimed.fence, clock=clock)
+        self._resend = settings.current().uncertain == "resend"
+        self._marks = bytearray()  # of answers that the journal hasn't had yet
+        self._stop: Ending | None = None
+        self._faults = 0
+
+    def run(self, halted: Callable[[], bool]) -> Ending:
+        self._lines.begin()
+        give_in = float("inf")
+        while True:
+            if self._stop is None:
+                self._stop = Ending.TOLD if halted() else self._keeper.stop
+            if self._stop is None:
+                self._feed()
+            else:
+                for number in self._lines.withdraw():
+                    self._trials.back(self._readers[number])
+                give_in = min(give_in, time.monotonic() + HALT_SECONDS) if halted() else give_in
+            if self._lines.idle and (self._stop or self._trials.empty):
+                return self._stop or self._at_end()
+            if not self._write() or time.monotonic() > give_in:
+                self._hear(self._lines.abandon())
+                return self._keeper.stop or self._stop or Ending.TOLD
+            self._hear(self._lines.turn(TURN_SECONDS))
+            self._watch()
+
+    def _feed(self) -> None:
+        """Put as many messages on their way as the relay and its limits allow."""
+        lines, pace, trials = self._lines, self._pace, self._trials
+        if trials.empty:
+            return
+        lines.most = pace.connections(time.monotonic())
+        if not lines.most:
+            self._stop = Ending.NO_SHARE
+            return
+        lines.want()
+        while pace.may_send() and not trials.empty and (line := lines.hungry) is not None:
+            reader = trials.next()
+            try:
+                message = self._job.message(reader)
+            except Exception:  # one reader whose mail can't be made must not hold up all who come after
+                log.exception("mail_not_made", subscriber=reader.subscriber_id)
+                self._settle(reader, Verdict.REFUSED, "554 5.6.0")
+                continue
+            lines.put(line, message)
+            pace.sent()
+
+    def _write(self) -> bool:
+        """Marks what goes out, then lets it go. False: it must not go, and everything under way is dropped."""
+        going = self._lines.ready()
+        first = self._job.claimed.first_id
+        for number in going:
+            self._marks += MARK.pack(number - first, Sign.GOING)
+        if self._marks:
+            kept = self._journal.note(bytes(self._marks))
+            self._marks.clear()
+            if not kept and not self._record_straight(going):
+                return False
+        if self._keeper.stop is Ending.LOST:  # looked at after the mark: who takes over sees it
+            return False
+        self._lines.write()
+        return True
+
+    def _record_straight(self, going: Sequence[int]) -> bool:
+        """Without a journal the database must know first: in doubt, until the answer comes."""
+        now = self._clock()
+        return self._keeper.straight(
+            [
+                outcomes.doubtful(reader=self._readers[number], doubt=Doubt.WORKER_LOST, now=now, resend=False)
+                for number in going
+            ]
+        )
+
+    def _hear(self, answers: Sequence[Answer]) -> None:
+        first = self._job.claimed.first_id
+        for answer in answers:
+            reader = self._readers[answer.key]
+            reply = relay.reply(answer)
+            verdict = reply.verdict
+            if verdict is Verdict.UNCERTAIN:
+                self._in_doubt(reader)
+                continue
+            taken = verdict is Verdict.ACCEPTED
+            self._marks += MARK.pack(reader.subscriber_id - first, Sign.ACCEPTED if taken else Sign.NOT_TAKEN)
+            if taken:
+                self._keeper.note(
+                    *self._trials.took(reader),
+                    outcomes.Result(reader, outcomes.RECORDED[verdict], self._clock(), reply.status),
+                )
+            else:
+                self._not_taken(reader, reply, struck=answer.struck)
+
+    def _in_doubt(self, reader: Reader) -> None:
+        """The line broke between the dot and its answer."""
+        self._trials.answered(reader)
+        self._keeper.note(
+            outcomes.doubtful(reader=reader, doubt=Doubt.LINE_LOST, now=self._clock(), resend=self._resend)
+        )
+
+    def _not_taken(self, reader: Reader, reply: relay.Reply, *, struck: bool) -> None:
+        verdict = reply.verdict
+        if verdict is Verdict.NOBODY:
+            if reply.enhanced == outcomes.TOO_FAST:
+                self._trip(Trouble.SLOW_DOWN, reply.status, reply.text)
+            elif reply.code:
+                self._pace.slower(time.monotonic())
+            if struck:
+                self._trials.broke(reader, reply.status)
+                return
+            self._trials.breaks += reply.code != 0 and reply.phase is Phase.MAIL
+            self._trials.back(reader)
+        elif verdict is Verdict.STOP:
+            self._trials.back(reader)
+            self._trip(Trouble.REFUSES, reply.status, reply.text)
+        elif verdict is Verdict.OURS:
+            log.warning("mail_refused", phase=str(reply.phase), status=reply.status, text=reply.text)
+            self._keeper.note(*self._trials.refused(reader, reply.status, reply.text))
+        else:
+            self._settle(reader, verdict, reply.status)
+
+    def _settle(self, reader: Reader, verdict: Verdict, status: str) -> None:
+        self._trials.answered(reader)
+        self._keeper.note(outcomes.result(reader=reader, verdict=verdict, status=status, now=self._clock()))
+
+    def _watch(self) -> None:
+        """Is the relay itself in trouble?"""
+        self._trials.breaks += self._lines.lost
+        self._lines.lost = 0
+        fault = self._lines.unreachable
+        if fault is not None and self._stop is None and not self._trials.empty:
+            self._no_line(fault)
+        elif self._trials.suspicious and self._stop is None:
+            self._weigh(at_end=False)
+
+    def _no_line(self, fault: relay.Reply) -> None:
+        self._lines.fault = None  # heard; the next is another
+        self._faults += 1
+        if fault.enhanced == outcomes.TOO_FAST:
+            self._trip(Trouble.SLOW_DOWN, fault.status, fault.text)
+        elif fault.code >= 500 or fault.phase is Phase.LOGIN:
+            self._trip(probe.trouble(fault), fault.status, fault.text)
+        elif self._faults >= MOST_FAULTS:
+            self._pace.slower(time.monotonic())
+            if fault.code and self._taken_by_others():
+                self._stop = Ending.NO_LINE  # it has enough connections, and takes mail on those
+            else:
+                self._trip(probe.trouble(fault), fault.status, fault.text)
+
+    def _taken_by_others(self) -> bool:
+        with db.transaction() as session:
+            return breaker.takes(session=session, now=self._clock())
+
+    def _weigh(self, *, at_end: bool) -> None:
+        trials = self._trials
+        with db.transaction() as session:
+            word = doubts.weigh(
+                session=session,
+                now=self._clock(),
+                claimed=self._job.claimed,
+                readers=[one.reader for one in trials.aside],
+                good=trials.good,
+                at_end=at_end,
+            )
+        log.warning("trouble_weighed", count=len(trials.aside), theirs=word.theirs)
+        if word.theirs:
+            if word.domain:
+                trials.blame(word.domain)
+            self._keeper.note(*trials.charge(trials.leave(), proven=False))
+            return
+        refused = [one for one in trials.aside if one.refused]
+        told = (refused or trials.aside)[:1]
+        status, text = (told[0].status, told[0].text) if told else ("", "")
+        self._trip(Trouble.REFUSES if refused else Trouble.DOWN, status, text)
+
+    def _at_end(self) -> Ending:
+        if self._trials.aside:
+            self._weigh(at_end=True)
+        return self._stop or Ending.THROUGH
+
+    def _trip(self, trouble: Trouble, status: str, text: str) -> None:
+        """The round waits until the relay is well again; nobody is charged."""
+        if self._stop is Ending.TROUBLE:
+            return
+        self._stop = Ending.TROUBLE
+        with db.transaction() as session:
+            breaker.trip(session=session, now=self._clock(), trouble=trouble, status=status, text=text)

@@ -1,0 +1,127 @@
+"""One connection to the relay as a non-blocking socket with its Pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+
+from worker import relay
+from worker.pipeline import Answer, Envelope, Pipeline
+
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to one recipient. `content` is dot-stuffed and ends with CRLF; `size` counts it unstuffed
+    (RFC 1870 §3). `key` is the caller's own.
+    """
+
+    key: int
+    sender: str
+    recipient: str
+    content: bytes
+    size: int
+
+
+class Line:
+    """`messages` it has carried, `used_at` when it was last written to or read from (monotonic)."""
+
+    def __init__(self, connection: relay.Connection) -> None:
+        assert connection.sock is not None  # `connect` gives an open one
+        self._connection = connection
+        self.sock: socket.socket = connection.sock
+        self.sock.setblocking(False)
+        # Made after EHLO, TLS and log-in: what was offered before them doesn't count (RFC 3207 §4.2).
+        self.pipeline = Pipeline(grouping=connection.has_extn("pipelining"))
+        self.messages = 0
+        self.used_at = time.monotonic()
+        self.watched = False  # for room to write
+        self.was_busy = False
+        self._output: list[bytes] = []
+        self._left = memoryview(b"")
+
+    @property
+    def blocked(self) -> bool:
+        return bool(self._left)
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._left) or bool(self._output)
+
+    def put(self, message: Message) -> relay.Reply | None:
+        """Gives why it can't be sent here, or None."""
+        refused = self._connection.cannot(message.recipient, message.size)
+        if refused is not None:
+            return refused
+        self.messages += 1
+        options = self._connection.options(message.recipient, message.size)
+        self.pipeline.put(
+            Envelope(
+                key=message.key,
+                mail=f"MAIL FROM:<{message.sender}>{options}\r\n".encode(),
+                rcpt=f"RCPT TO:<{message.recipient}>\r\n".encode(),
+                content=message.content,
+            )
+        )
+        return None
+
+    def collect(self) -> list[int]:
+        """Take over what the pipeline wants written; gives the keys whose content is in it."""
+        self._output += self.pipeline.output()
+        going, self.pipeline.going = self.pipeline.going, []
+        return going
+
+    def write(self) -> bool:
+        """As much as the connection takes now. False: it broke. Counts what is out: whether the dot was
+        decides what a broken line means.
+        """
+        if self._output:
+            self._left = memoryview(b"".join([self._left, *self._output]))
+            self._output = []
+        self.was_busy = True
+        self.used_at = time.monotonic()
+        try:
+            while self._left:
+                sent = self.sock.send(self._left)
+                self.pipeline.wrote(sent)
+                self._left = self._left[sent:]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        except OSError:
+            return False
+        return True
+
+    def read(self) -> list[Answer]:
+        """What came in; an end of the line is told to the pipeline."""
+        answers: list[Answer] = []
+        self.used_at = time.monotonic()
+        try:
+            while not self.pipeline.closed:
+                self.was_busy = not self.pipeline.idle
+                data = self.sock.recv(CHUNK)
+                answers += self.pipeline.receive(data) if data else self.pipeline.lost()
+                if not isinstance(self.sock, ssl.SSLSocket):
+                    break  # TLS may hold more that the selector doesn't see
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError:
+            answers += self.pipeline.lost()
+        return answers
+
+    def overdue(self, now: float) -> bool:
+        """The relay took longer than RFC 5321 §4.5.3.2 gives it."""
+        if self.pipeline.idle:
+            return False
+        patience = relay.BLOCK if self.blocked else relay.PATIENCE.get(self.pipeline.awaited, relay.COMMAND)
+        return now - self.used_at > patience
+
+    def close(self, *, politely: bool) -> None:
+        """Without waiting for the answer to QUIT: whatever was under way is settled by now."""
+        with contextlib.suppress(OSError):
+            if politely and not self._left and not self.pipeline.closed:
+                self.sock.send(b"QUIT\r\n")
+        self._connection.close()

@@ -1,0 +1,214 @@
+"""Several connections to the relay, kept busy by one thread.
+
+    lines.put(message) while lines.hungry → going = lines.ready() → lines.write() → answers = lines.turn(…)
+
+Each connection has a Pipeline that knows one message ahead, so a message costs one round trip. Between
+`ready` and `write` the caller says in its journal what is going out. Connections are opened beside the
+loop, reused from batch to batch, and closed after MOST messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import selectors
+import socket
+import threading
+import time
+
+import structlog
+
+from service.delivery.outcomes import Phase
+from service.settings import RelayAddress
+from worker import relay
+from worker.line import Line, Message
+from worker.pipeline import Answer
+
+IDLE_SECONDS = 20.0  # what is older may have been dropped by a firewall that tells nobody
+REOPEN_SECONDS = 1.0  # after a connection that couldn't be had
+AT_ONCE = 4  # connections that are opened at the same time
+
+log = structlog.get_logger()
+
+
+class Lines:
+    """`most` connections at most, which may change at any time; `cap` messages on each. Serves one thread.
+
+    `fault` is why the last connection couldn't be had, None once one could.
+    """
+
+    def __init__(self, address: RelayAddress, *, hello: str, most: int = 1, cap: int = 500) -> None:
+        self._address, self._hello, self._cap = address, hello, cap
+        self.most = most
+        self.fault: relay.Reply | None = None
+        self.lost = 0  # connections that broke, or that the relay ended, with a message on them
+        self._open: list[Line] = []
+        self._opening = 0
+        self._closed = False
+        self._reopen_at = 0.0
+        self._checked_at = 0.0
+        self._answers: list[Answer] = []
+        self._arrived: queue.SimpleQueue[relay.Connection | relay.Reply] = queue.SimpleQueue()
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
+
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle(self) -> bool:
+        """No message is under way."""
+        return not self._answers and all(line.pipeline.idle for line in self._open)
+
+    @property
+    def unreachable(self) -> relay.Reply | None:
+        """Why there is no connection at all, and none is being opened."""
+        return self.fault if not self._open and not self._opening else None
+
+    def begin(self) -> None:
+        """Before a batch: let go of what the relay ended, or what was idle for long, since the last one."""
+        now = time.monotonic()
+        for line in [line for line in self._open if now - line.used_at > IDLE_SECONDS]:
+            self._close(line, politely=True)
+        self._listen(0)
+        self.fault, self._reopen_at, self.lost = None, 0.0, 0
+
+    def want(self) -> None:
+        """There is more to send: open connections, as many as there may be."""
+        for line in [line for line in self._open if line.pipeline.idle and self.count > self.most]:
+            self._close(line, politely=True)
+        if time.monotonic() < self._reopen_at:
+            return
+        while self._opening < AT_ONCE and self.count + self._opening < self.most:
+            self._opening += 1
+            threading.Thread(target=self._connect, name="relay-connect", daemon=True).start()
+
+    @property
+    def hungry(self) -> Line | None:
+        """A connection that can take a message now."""
+        for line in self._open[: self.most]:
+            if line.pipeline.hungry and line.messages < self._cap:
+                return line
+        return None
+
+    def put(self, line: Line, message: Message) -> None:
+        """On a `hungry` line. What it can't carry is answered at once."""
+        refused = line.put(message)
+        if refused is not None:
+            text = f"{refused.enhanced} {refused.text}".encode()
+            self._answers.append(Answer(message.key, refused.phase, refused.code, text))
+
+    def ready(self) -> list[int]:
+        """The keys of messages whose content goes out at the next `write`."""
+        going: list[int] = []
+        for line in self._open:
+            going += line.collect()
+        return going
+
+    def write(self) -> None:
+        """Never waits: what a connection can't take now goes later."""
+        for line in list(self._open):
+            if line.has_output and not line.write():
+                self._end(line, line.pipeline.lost())
+            elif line.blocked != line.watched:
+                line.watched = line.blocked
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.blocked else 0)
+                self._selector.modify(line.sock, events, line)
+
+    def turn(self, seconds: float) -> list[Answer]:
+        """What the relay answered, waiting `seconds` at most for something to happen."""
+        if not self._answers:
+            self._listen(seconds)
+        self._check()
+        answers, self._answers = self._answers, []
+        return answers
+
+    def withdraw(self) -> list[int]:
+        """The keys of messages that the relay hasn't heard of; they are forgotten."""
+        keys = [line.pipeline.withdraw() for line in self._open]
+        return [key for key in keys if key is not None]
+
+    def abandon(self) -> list[Answer]:
+        """Drop every connection on which something is under way, and say what is known of it."""
+        for line in [line for line in self._open if not line.pipeline.idle]:
+            self._end(line, line.pipeline.lost())
+        answers, self._answers = self._answers, []
+        return answers
+
+    def close(self) -> None:
+        """Say goodbye, for good."""
+        self._closed = True
+        for line in list(self._open):
+            self._close(line, politely=True)
+        self._welcome()
+        self._selector.close()
+        self._bell.close()
+        self._ringer.close()
+
+    def _listen(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            line: Line | None = key.data
+            if line is None:
+                self._welcome()
+                continue
+            answers = line.read()
+            self._answers += answers
+            if line.pipeline.closed:
+                self._end(line, [])
+            elif line.pipeline.idle and line.messages >= self._cap:
+                self._close(line, politely=True)
+
+    def _check(self) -> None:
+        """Once a second: has the relay been silent for too long anywhere? (RFC 5321 §4.5.3.2)"""
+        now = time.monotonic()
+        if now - self._checked_at < 1.0:
+            return
+        self._checked_at = now
+        for line in [line for line in self._open if line.overdue(now)]:
+            log.warning("relay_silent", phase=str(line.pipeline.awaited))
+            self._end(line, line.pipeline.lost())
+
+    def _connect(self) -> None:
+        found: relay.Connection | relay.Reply = relay.Reply(Phase.CONNECT, 0, text="not opened")
+        try:
+            found = relay.connect(self._address, self._hello)
+        finally:
+            self._arrived.put(found)
+            with contextlib.suppress(OSError):
+                self._ringer.send(b".")
+            if self._closed:
+                self._welcome()
+
+    def _welcome(self) -> None:
+        with contextlib.suppress(OSError):
+            self._bell.recv(1024)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._meet(self._arrived.get_nowait())
+
+    def _meet(self, found: relay.Connection | relay.Reply) -> None:
+        self._opening -= 1
+        if isinstance(found, relay.Reply):
+            self.fault, self._reopen_at = found, time.monotonic() + REOPEN_SECONDS
+        elif self._closed:
+            found.close()
+        else:
+            self.fault = None
+            line = Line(found)
+            self._open.append(line)
+            self._selector.register(line.sock, selectors.EVENT_READ, line)
+
+    def _end(self, line: Line, answers: list[Answer]) -> None:
+        """The line is over, for whatever reason."""
+        if answers or line.was_busy:
+            self.lost += 1
+        self._answers += answers
+        self._close(line, politely=False)
+
+    def _close(self, line: Line, *, politely: bool) -> None:
+        self._open.remove(line)
+        self._selector.unregister(line.sock)
+        line.close(politely=politely)
