@@ -15,7 +15,7 @@ from service.delivery.batches import Claimed
 from service.delivery.models import Doubt, Trouble
 from service.delivery.outcomes import Phase, Reader, Verdict
 from service.issues import editions
-from worker import probe, relay, single
+from worker import probe, relay
 from worker.journal import MARK, Journal, Sign
 from worker.keeper import Ending, Keeper
 from worker.line import Message
@@ -42,13 +42,13 @@ class Job:
 
     def message(self, reader: Reader) -> Message:
         mine = self.pieces.get(reader.language) or self.pieces[settings.current().default_language]
-        made = mine.fill(
+        made = mine.wire(
             to=reader.email,
             message_id=editions.message_id(issue_id=self.claimed.issue_id, subscriber_id=reader.subscriber_id),
             unsubscribe=links.unsubscribe(reader.subscriber_id, self.claimed.theme_id),
             preferences=links.preferences(reader.subscriber_id),
         )
-        return Message(reader.subscriber_id, self.sender, reader.email, single.stuffed(made), len(made))
+        return Message(reader.subscriber_id, self.sender, reader.email, made.content, made.size)
 
 
 class Pass:

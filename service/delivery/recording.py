@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import DateTime, Integer, String, and_, bindparam, case, func, literal, or_, select
+from sqlalchemy import DateTime, Integer, String, Table, and_, bindparam, case, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -102,8 +102,8 @@ def _write(session: Session, claimed: Claimed, rows: Sequence[tuple[Any, ...]]) 
     spread = select(
         literal(claimed.issue_id), *(func.unnest(bindparam(name, type_=kind)) for name, kind in ARRAYS.items())
     )
-    given = postgresql.insert(Delivery).from_select(["issue_id", *ARRAYS], spread)
-    session.execute(_upsert(given), columns)
+    given = postgresql.insert(cast(Table, Delivery.__table__)).from_select(["issue_id", *ARRAYS], spread)
+    session.connection().execute(_upsert(given), columns)
 
 
 def _upsert(given: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sqlite.Insert:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import ColumnElement, and_, case, exists, func, null, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import errors
@@ -215,8 +215,6 @@ def _send_again(
         .values(
             state=BatchState.WAITING,
             due_at=now,
-            # A relay's refusals that were over when it was done say nothing of this pass.
-            doubted_at=case((Batch.state == BatchState.DONE, null()), else_=Batch.doubted_at),
         )
     )
     if issue.state is IssueState.SENT and idle:
