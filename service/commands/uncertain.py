@@ -39,7 +39,8 @@ def listing(issue_id: int, as_json: bool) -> None:
         since = mail.at.isoformat(timespec="seconds")
         known = (who, mail.language or "erased", since, mail.why, str(mail.attempts), mail.message_id)
         click.echo("\t".join((*known, "left") if mail.left else known))
-    click.echo(f"{counted.uncertain} uncertain; {counted.again} sent again after doubt.", err=True)
+    held = f" and {counted.held} in batches that are being sent now" if counted.held else ""
+    click.echo(f"{counted.uncertain} uncertain{held}; {counted.again} sent again after doubt.", err=True)
 
 
 def _every(session: Session, issue_id: int) -> Iterator[Doubtful]:

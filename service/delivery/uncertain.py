@@ -1,5 +1,7 @@
 """Mails of which nobody knows whether they went out, and an editor's word on them (design: the round, steps 6 and 8;
 requirements 1.9: at most once, and the count is told).
+
+Not those of a batch that is held: its worker, or who takes over from it, may have the relay's answer yet.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import errors
@@ -53,11 +55,12 @@ class Doubtful:
 
 @dataclass(frozen=True)
 class Tally:
-    """All that ever came in doubt. `again`: sent once more, or waits for that, by an editor's word or by the
-    setting; each may have arrived twice.
+    """All that ever came in doubt. `held`: of batches that a worker holds. `again`: sent once more, or waits for
+    that, by an editor's word or by the setting; each may have arrived twice.
     """
 
     uncertain: int
+    held: int
     again: int
     arrived: int
     left_alone: int
@@ -84,7 +87,7 @@ def listed(*, session: Session, issue_id: int, after: int = 0, limit: int = PAGE
                 Subscription.confirmed_at <= issue.cut_at,
             ),
         )
-        .where(_in_doubt(issue_id, None), Delivery.subscriber_id > after)
+        .where(_in_doubt(issue_id), ~_held(issue_id), Delivery.subscriber_id > after)
         .order_by(Delivery.subscriber_id)
         .limit(limit)
     )  # fmt: skip
@@ -99,7 +102,8 @@ def tally(*, session: Session, issue_id: int) -> Tally:
     by_word = Delivery.status.in_(WHY)
     query = (
         select(
-            func.count().filter(Delivery.outcome == Outcome.UNCERTAIN),
+            func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, ~_held(issue_id)),
+            func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, _held(issue_id)),
             func.count().filter(
                 or_(
                     Delivery.outcome == Outcome.DEFERRED, and_(Delivery.outcome != Outcome.UNCERTAIN, ~by_word)
@@ -124,7 +128,7 @@ def find(*, session: Session, issue_id: int, names: Collection[str]) -> list[int
     query = (
         select(Delivery.subscriber_id, Subscriber.email_key)
         .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-        .where(_in_doubt(issue_id, None))
+        .where(_in_doubt(issue_id), ~_held(issue_id))
         .where(or_(Subscriber.email_key.in_(keys), Delivery.subscriber_id.in_(numbers)))
         .order_by(Delivery.subscriber_id)
     )
@@ -148,7 +152,9 @@ def settle(
     issue = models.lock(session=session, issue_id=issue_id)
     count = _settle(session, now, issue, word, wanted)
     if count != len(wanted):
-        raise errors.Conflict("Somebody settled some of these already. Nothing is changed: look at the list again.")
+        raise errors.Conflict(
+            "Some of these aren't uncertain any more, or are being sent. Nothing is changed: look at the list again."
+        )
     _log(issue, word, count, editor_id)
     return count
 
@@ -167,62 +173,59 @@ def settle_all(
     return count
 
 
-def _in_doubt(issue_id: int, readers: set[int] | None) -> ColumnElement[bool]:
+def _in_doubt(issue_id: int, readers: set[int] | None = None) -> ColumnElement[bool]:
     found = and_(Delivery.issue_id == issue_id, Delivery.outcome == Outcome.UNCERTAIN)
     return found if readers is None else and_(found, Delivery.subscriber_id.in_(readers))
+
+
+def _held(issue_id: int) -> ColumnElement[bool]:
+    return exists().where(
+        Batch.issue_id == issue_id,
+        Batch.state == BatchState.SENDING,
+        Delivery.subscriber_id.between(Batch.first_id, Batch.last_id),
+    )
 
 
 def _settle(session: Session, now: datetime, issue: Issue, word: Word, readers: set[int] | None) -> int:
     if word is Word.AGAIN and issue.state not in STILL_GOES_OUT:
         raise errors.Conflict("This issue is “%(state)s”: nothing of it is sent again.", state=str(issue.state))
-    touched = _locked_batches(session, issue.id, readers)
-    doubted = _in_doubt(issue.id, readers)
-    if word is Word.AGAIN:
-        return _send_again(session, now, issue, touched, doubted)
-    values: dict[str, object] = {"outcome": Outcome.ACCEPTED}  # at the time it went out: that is when it was taken
-    if word is Word.LEAVE:
-        values = {"outcome": Outcome.GIVEN_UP, "at": now}
-    return _change(session, doubted, values)
+    batch_ids = _locked_batches(session, issue.id, readers)
+    # Only what is in these: another batch may have been let go since we looked, and would stay as it is.
+    locked = exists().where(Batch.id.in_(batch_ids), Delivery.subscriber_id.between(Batch.first_id, Batch.last_id))
+    count = _change(session, and_(_in_doubt(issue.id, readers), locked), _values(word, now))
+    if word is Word.AGAIN and count:
+        _reopen(session, now, issue, batch_ids)
+    return count
 
 
-def _locked_batches(session: Session, issue_id: int, readers: set[int] | None) -> Sequence[Batch]:
-    """Those with a mail in doubt. Their workers wait, so that none of them settles a batch on half of our words."""
+def _locked_batches(session: Session, issue_id: int, readers: set[int] | None) -> Sequence[int]:
+    """Those with a mail in doubt that nobody holds. The issue's lock keeps them from being claimed."""
     doubted = exists().where(
         _in_doubt(issue_id, readers), Delivery.subscriber_id.between(Batch.first_id, Batch.last_id)
     )
-    query = select(Batch).where(Batch.issue_id == issue_id, doubted).order_by(Batch.id)
-    return session.scalars(query.with_for_update().execution_options(populate_existing=True)).all()
+    query = select(Batch.id).where(Batch.issue_id == issue_id, Batch.state != BatchState.SENDING, doubted)
+    return session.scalars(query.order_by(Batch.id).with_for_update()).all()
 
 
-def _send_again(
-    session: Session, now: datetime, issue: Issue, touched: Sequence[Batch], doubted: ColumnElement[bool]
-) -> int:
-    """Who left meanwhile is found by the batch's own settling, as with anybody who was deferred."""
+def _values(word: Word, now: datetime) -> dict[str, object]:
+    """What was tried isn't tried anew by a word, so `at` stays, but for who is given up only now."""
+    if word is Word.ARRIVED:
+        return {"outcome": Outcome.ACCEPTED}
+    if word is Word.LEAVE:
+        return {"outcome": Outcome.GIVEN_UP, "at": now}
     # The 48 hours in which a relay may put the mail off begin anew.
-    values: dict[str, object] = {"outcome": Outcome.DEFERRED, "at": now, "first_at": now, "retry_at": now}
-    count = 0
-    for batch in touched:
-        if batch.state is BatchState.SENDING:
-            # Its worker read its readers without this one, and perhaps later than our `now`: what was due by then
-            # and wasn't read counts as left. Not so what is due when the lease ends.
-            in_it = and_(doubted, Delivery.subscriber_id.between(batch.first_id, batch.last_id))
-            count += _change(session, in_it, {**values, "retry_at": max(now, batch.due_at)})
-    count += _change(session, doubted, values)
-    idle = [batch.id for batch in touched if batch.state is not BatchState.SENDING]
-    session.execute(
-        update(Batch)
-        .where(Batch.id.in_(idle))
-        .values(
-            state=BatchState.WAITING,
-            due_at=now,
-        )
-    )
-    if issue.state is IssueState.SENT and idle:
+    return {"outcome": Outcome.DEFERRED, "first_at": now, "retry_at": now}
+
+
+def _reopen(session: Session, now: datetime, issue: Issue, batch_ids: Sequence[int]) -> None:
+    """Who left meanwhile is found by a batch's own settling, as with anybody who was deferred."""
+    opened = {"state": BatchState.WAITING, "due_at": now}
+    session.execute(update(Batch).where(Batch.id.in_(batch_ids)).values(**opened))
+    if issue.state is IssueState.SENT:
         issue.move(IssueState.SENDING)
         issue.finished_at = None
     session.flush()
-    nudges.nudge(session=session, now=now, batch_ids=idle)
-    return count
+    nudges.nudge(session=session, now=now, batch_ids=batch_ids)
 
 
 def _change(session: Session, which: ColumnElement[bool], values: dict[str, object]) -> int:

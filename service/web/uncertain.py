@@ -56,10 +56,11 @@ def ask_all(issue_id: int, word: str) -> ResponseReturnValue:
     if not count:
         return flask.redirect(flask.url_for("uncertain.listing", issue_id=issue_id))
     heading, advice, button = _question(Word(word), count)
+    week = view.translate("week %(week)s", week=int(issue.week[6:]))
     return flask.render_template(
         "newsroom/ask.html",
         heading=heading,
-        advice=advice,
+        advice=f"{issue.theme.name(view.language())}, {week}. {advice}",
         action=flask.url_for("uncertain.settle_all", issue_id=issue.id, word=word),
         more={"seen": count},
         button=button,
