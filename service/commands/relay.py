@@ -55,6 +55,7 @@ def _plain(found: RelayState) -> dict[str, object]:
         "connections": found.connections,
         "rate": round(found.rate, 2),
         "limits": {"connections": found.limits.connections, "rate": found.limits.rate},
+        "allowed_connections": found.allowed,
         "set": {"connections": found.own_connections, "rate": found.own_rate},
     }
 
@@ -66,7 +67,14 @@ def _facts(found: RelayState) -> list[tuple[str, str]]:
         facts += [("since", _day_and_hour(found.since)), ("answer", f"{found.status} {found.text}".strip())]
         facts += [("next try", _day_and_hour(found.probe_at))]
     now = f"{found.connections} connections of {found.workers} workers, {found.rate:,.0f} messages a second"
-    return [*facts, ("took mail", _day_and_hour(found.accepted_at)), ("now", now), ("limits", _limits(found.limits))]
+    slowed = f"; for now {found.allowed} connections, one more each half minute"
+    slowed = slowed if found.allowed < found.limits.connections else ""
+    return [
+        *facts,
+        ("took mail", _day_and_hour(found.accepted_at)),
+        ("now", now),
+        ("limits", _limits(found.limits) + slowed),
+    ]
 
 
 def _limits(found: Limits) -> str:

@@ -45,7 +45,8 @@ class RelayState:
     """`connections`, `rate` and `workers` are those of now; what may be stands in `limits`.
 
     `text` is the last answer that was trouble, without what only the operator may see. `own` is what an operator
-    set: None where the setting holds.
+    set: None where the setting holds. `allowed` connections are fewer than the limit for a while after it said
+    that it had too much.
     """
 
     trouble: Trouble | None
@@ -55,6 +56,7 @@ class RelayState:
     probe_at: datetime | None
     accepted_at: datetime | None
     limits: Limits
+    allowed: int
     own_connections: int | None
     own_rate: float | None
     workers: int
@@ -122,6 +124,7 @@ def of(*, session: Session, now: datetime, issue_id: int, counted: bool = True) 
 def relay(*, session: Session, now: datetime) -> RelayState:
     row: Relay = breaker.look(session=session)
     sending = limits.senders(session=session, now=now)
+    most = limits.of(row=row)
     return RelayState(
         trouble=row.trouble,
         status=row.status,
@@ -129,13 +132,20 @@ def relay(*, session: Session, now: datetime) -> RelayState:
         since=row.since,
         probe_at=row.probe_at,
         accepted_at=row.accepted_at,
-        limits=limits.of(row=row),
+        limits=most,
+        allowed=min(most.connections, _allowed_again(row, now)) if row.slowed_until else most.connections,
         own_connections=row.connections,
         own_rate=row.rate,
         workers=len(sending),
         connections=sum(sender.connections for sender in sending),
         rate=sum(sender.rate for sender in sending),
     )
+
+
+def _allowed_again(row: Relay, now: datetime) -> int:
+    """As limits.report divides them."""
+    assert row.slowed_until is not None
+    return 1 + max((now - row.slowed_until) // limits.ONE_MORE, 0)
 
 
 def rest(*, seconds: float) -> float:

@@ -10,7 +10,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, settings
-from service.delivery import batches, breaker, limits, progress, rounds, steer
+from service.delivery import batches, breaker, limits, progress, recording, rounds, steer
 from service.delivery.models import Batch, BatchState, Outcome, Trouble
 from service.delivery.outcomes import Result
 from service.issues.models import Issue, IssueState
@@ -77,7 +77,7 @@ def test_the_books_are_counted_or_left_out(session: Session) -> None:
     assert claimed is not None
     readers = batches.read(session=session, now=NOW, claimed=claimed)
     results = [Result(reader, Outcome.ACCEPTED, NOW, "250 2.0.0") for reader in readers[:2]]
-    batches.record(session=session, now=NOW, claimed=claimed, results=results, lease=LEASE)
+    recording.record(session=session, now=NOW, claimed=claimed, results=results, lease=LEASE)
     found = look(session, issue).books
     assert found is not None
     assert (found.accepted, found.waiting, found.balance) == (2, 1, True)
@@ -169,3 +169,16 @@ def test_what_an_operator_typed_becomes_a_limit(session: Session) -> None:
         steer.change(session=session, now=NOW, connections="5", rate="1.000")
     assert refused.value.field == "rate"
     assert progress.relay(session=session, now=NOW).limits.connections == 12
+
+
+def test_a_relay_that_had_too_much_gets_its_connections_back_one_by_one(session: Session) -> None:
+    steer.change(session=session, now=NOW, connections="3")
+    breaker.trip(session=session, now=NOW, trouble=Trouble.SLOW_DOWN)
+    again = NOW + breaker.SLOW_DOWN
+    breaker.heal(session=session, now=again)
+    for later, allowed in ((0, 1), (1, 2), (2, 3), (9, 3)):
+        now = again + later * limits.ONE_MORE
+        found = progress.relay(session=session, now=now)
+        share = limits.report(session=session, now=now, name="one", issue_id=None, connections=0, rate=0.0)
+        assert (found.allowed, found.limits.connections) == (allowed, 3)
+        assert found.allowed == share.connections  # what the only worker is told
