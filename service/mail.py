@@ -22,7 +22,7 @@ import jinja2
 import mjml
 from markupsafe import Markup
 
-from service import i18n, links, settings, wire
+from service import dkim, i18n, links, settings, wire
 
 WIDTH = 72  # of the text part; requirements 5 allows 76
 SUBJECT = 60
@@ -94,7 +94,7 @@ def compose(
         "Auto-Submitted": "auto-generated",
         **(headers or {}),
     }
-    return wire.write(every, text=rendered.text, html=rendered.html)
+    return dkim.sign(wire.write(every, text=rendered.text, html=rendered.html))
 
 
 def from_header(stream: Stream) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import errors, folder, urls
+from service import errors, folder, pem, urls
 
 RelayAddress = urls.RelayAddress
 WRONG, WRONG_FOR_GUNICORN = 2, 4  # gunicorn stops at 4 (its APP_LOAD_ERROR); after a 2 it tries again without end
@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     # Proxies in front of us whose X-Forwarded-For counts; 0 means: believe none.
     trusted_proxies: int = Field(default=0, ge=0, le=5)
     smtputf8: bool = False
+    # PEM files. None: we don't sign (service/dkim.py).
+    dkim_rsa_key_file: pem.RsaFile | None = None
+    dkim_rsa_selector: urls.Selector = ""
+    dkim_ed25519_key_file: pem.Ed25519File | None = None
+    dkim_ed25519_selector: urls.Selector = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     tick_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -90,6 +95,18 @@ class Settings(BaseSettings):
         if value and ("," not in value or not value.isprintable()):
             raise ValueError("give legal name and postal address on one line, with commas between (Tw 11.7)")
         return value
+
+    @model_validator(mode="after")
+    def _signed(self) -> Settings:
+        selectors = []
+        for kind in ("dkim_rsa", "dkim_ed25519"):
+            file, selector = getattr(self, f"{kind}_key_file"), getattr(self, f"{kind}_selector")
+            if bool(file) != bool(selector):
+                raise ValueError(f"set both {kind.upper()}_KEY_FILE and {kind.upper()}_SELECTOR, or neither")
+            selectors.append(selector)
+        if selectors[0] and selectors[0].lower() == selectors[1].lower():
+            raise ValueError("DKIM_RSA_SELECTOR and DKIM_ED25519_SELECTOR: one key has one selector (RFC 8463 §4)")
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> Settings:

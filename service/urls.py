@@ -8,10 +8,10 @@ import ipaddress
 import re
 from email.utils import getaddresses
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -20,6 +20,7 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # As in DNS: labels of letters, digits and hyphens (RFC 1123 §2.1), or an address in brackets.
 LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 PUBLIC_HOST = re.compile(rf"({LABEL}(\.{LABEL})*|\[[0-9a-f:.]+\])(:[0-9]+)?")
+SELECTOR = re.compile(rf"{LABEL}(\.{LABEL})*", re.IGNORECASE)
 MAILBOX = re.compile(r"[^@\s<>()\[\],;:\\\"]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*")
 
 
@@ -106,6 +107,16 @@ def sender(value: str) -> str:
     if len(found) != 1 or not value.isprintable() or not MAILBOX.fullmatch(found[0][1]) or not found[0][1].isascii():
         raise ValueError('use an address, as in "Vinkje <news@example.nl>"')
     return value
+
+
+def selector(value: str) -> str:
+    """A name in DNS, below which a DKIM key is published (RFC 6376 §3.1)."""
+    if value and not SELECTOR.fullmatch(value):
+        raise ValueError("use letters, digits and hyphens, as in vinkje-2026")
+    return value
+
+
+Selector = Annotated[str, AfterValidator(selector)]
 
 
 def _split(value: str) -> SplitResult | None:

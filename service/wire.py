@@ -18,7 +18,7 @@ from email.utils import quote
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from service import spots
+from service import dkim, spots
 
 UNSUBSCRIBE = "@@vinkje-unsubscribe@@"
 PREFERENCES = "@@vinkje-preferences@@"
@@ -116,29 +116,40 @@ class _Encoded(NamedTuple):
     plain: spots.Spotted
     stuffed: spots.Spotted
     dots: int
+    relaxed: spots.Spotted | None  # the body as it is signed
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """An edition, encoded: `bytes` are everybody's, a `str` is a source line with marks."""
+    """An edition, encoded: `bytes` are everybody's, a `str` is a source line with marks. `head` is the headers,
+    without the last line end; a reader's own, and with a `seal` the signatures, come before them."""
 
+    head: bytes
     chunks: tuple[bytes | str, ...]
+    seal: dkim.Seal | None = None
     _known: dict[tuple[bytes, bytes], _Encoded] = field(default_factory=dict, compare=False, repr=False)
 
     def fill(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> bytes:
         """`to` is a checked address, raw in the header when it isn't ASCII (then the relay needs SMTPUTF8).
         The links are for both the body and List-Unsubscribe. Not dot-stuffed."""
-        head = _own_head(to, message_id, unsubscribe)
         leave, choose = unsubscribe.encode(), preferences.encode()
-        return self._encoded(leave, choose).plain.fill(head, leave + choose)
+        encoded = self._encoded(leave, choose)
+        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe))
+        return encoded.plain.fill(head, leave + choose)
 
     def wire(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> Wired:
         """What `fill` gives, ready for after DATA."""
-        head = _own_head(to, message_id, unsubscribe)
         leave, choose = unsubscribe.encode(), preferences.encode()
         encoded = self._encoded(leave, choose)
+        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe))
         content = encoded.stuffed.fill(head, leave + choose)
         return Wired(content, len(content) - encoded.dots)
+
+    def _own_head(self, encoded: _Encoded, links: bytes, headers: Mapping[str, str]) -> bytes:
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+        if self.seal is None or encoded.relaxed is None:
+            return head
+        return self.seal.headers(head, encoded.relaxed.fill(b"", links)) + head
 
     def _encoded(self, leave: bytes, choose: bytes) -> _Encoded:
         shapes = leave.translate(spots.SHAPE), choose.translate(spots.SHAPE)
@@ -155,18 +166,16 @@ class Pieces:
         own = leave.decode("latin-1"), choose.decode("latin-1")
         if shapes:
             own = spots.stand_ins(0, len(leave)), spots.stand_ins(len(leave), len(leave) + len(choose))
-        text = "".join(
+        body = "".join(
             chunk.decode("latin-1")
             if isinstance(chunk, bytes)
             else _encode(fill(_octets(chunk), unsubscribe=own[0], preferences=own[1]))
             for chunk in self.chunks
         )
+        text = f"{self.head.decode('latin-1')}\r\n\r\n{body}"
         stuffed, dots = spots.stuffed(text, b"".join(shapes or ()))
-        return _Encoded(spots.spotted(text), spots.spotted(stuffed), dots)
-
-
-def _own_head(to: str, message_id: str, unsubscribe: str) -> bytes:
-    return "".join([f"{name}: {value}\r\n" for name, value in personal(to, message_id, unsubscribe).items()]).encode()
+        relaxed = spots.spotted(dkim.relaxed_body(body)) if self.seal else None
+        return _Encoded(spots.spotted(text), spots.spotted(stuffed), dots, relaxed)
 
 
 def personal(to: str, message_id: str, unsubscribe: str) -> dict[str, str]:
@@ -189,20 +198,22 @@ def without_marks(content: str) -> str:
     return content.replace(UNSUBSCRIBE, "…").replace(PREFERENCES, "…")
 
 
-def cut(subject: str, html: str, text: str, *, headers: Mapping[str, str]) -> Pieces:
+def cut(subject: str, html: str, text: str, *, headers: Mapping[str, str], signer: dkim.Signer | None = None) -> Pieces:
     """`headers` are everybody's: From, Date, List-Id… Those of `personal` come from `fill`."""
-    return _cut(subject, html, text, tuple(headers.items()))
+    return _cut(subject, html, text, tuple(headers.items()), signer)
 
 
 @lru_cache(maxsize=8)  # a round asks for the same few editions with every batch
-def _cut(subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...]) -> Pieces:
+def _cut(
+    subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...], signer: dkim.Signer | None
+) -> Pieces:
     frame = write({"Subject": phrase(subject), **dict(headers)}, text=TEXT_SPOT, html=HTML_SPOT)
     # The spots are looked for below the headers only: there the frame holds no word of anybody's.
-    head, blank, body = frame.partition(b"\r\n\r\n")
+    head, _, body = frame.partition(b"\r\n\r\n")
     before, _, rest = body.partition(TEXT_SPOT.encode())
     between, _, after = rest.partition(HTML_SPOT.encode())
-    chunks: list[bytes | str] = [head, blank, before, *_lines(text), between, *_lines(html), after]
-    return Pieces(tuple(_joined(chunks)))
+    chunks: list[bytes | str] = [before, *_lines(text), between, *_lines(html), after]
+    return Pieces(head, tuple(_joined(chunks)), signer.seal(head, own=personal("", "", "")) if signer else None)
 
 
 def _lines(content: str) -> list[bytes | str]:

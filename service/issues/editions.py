@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service import errors, i18n, links, mail, settings, wire
+from service import dkim, errors, i18n, links, mail, settings, wire
 from service.issues.models import GATHERING, Edition, Issue, Placement, find
 from service.newsroom import markup
 from service.newsroom.models import Item
@@ -141,7 +141,7 @@ def cut(*, issue: Issue, rendered: mail.Rendered, language: str, date: datetime)
         "List-Post": "NO",  # RFC 2369 §3.4
         "Feedback-ID": f"{issue.id}:{theme.slug}:newsletter:{SENDER_ID}",
     }
-    return wire.cut(rendered.subject, rendered.html, rendered.text, headers=headers)
+    return wire.cut(rendered.subject, rendered.html, rendered.text, headers=headers, signer=dkim.signer())
 
 
 def message_id(*, issue_id: int, subscriber_id: int) -> str:

@@ -6,8 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
 
-from service import errors, folder, settings
+from service import errors, folder, pem, settings
+
+SPKI = PublicFormat.SubjectPublicKeyInfo
+# Of 768 bits, and for nothing else than being refused.
+WEAK = """\
+-----BEGIN RSA PRIVATE KEY-----
+MIIBywIBAAJhANdW8uwYWfodNOGr6KTzRUd+qbPaNs/2VNUmfm3L+NEDg+AGL2g1
+FtPQ/Dr6qht9M06Ir4nn9KrZkAWcINfYNvc84xoVupiPXIIF6k7IkRBSPITsroVQ
+q2ijxhSji4wiEwIDAQABAmBlAFhSWp2hTZ+nFa256IyfGw7X18sLwdtKWpLERv5+
+cqqhIeWMeBIr6YLU2wt8dz0DtzTLGEZJibcZ6OflizCjeQedUzCVLkDRCZuFrvPM
+WM3trmrRfEtBu7pukRtqzFECMQD5oWXNQdUIhJ7V48EoZwMy90k1QU7AuF8O7xwu
+lgR0NQWCI3GCItOi90l1q8tV28sCMQDc1Y+5dWrMKgvyrtKtV7/w7ivRPDU1CJWa
+YL8XSmnv5iFHUvt4bj0PLa42fHoqGdkCMARnOGh6dMuFq1eSgOG5j3Dis8Pgtwbn
+OaYFybV4p/N0y/gTr/jfrGP/gKg2s4t8KQIxANTpimKSlF83gsF+UF0UJ1jRKKnY
+1KvHFQX8lQCNnEnRpPAxT4azMmd58WdS6C3DMQIxAOqTsEK2sBShJsBPAcrJfbx7
+m+e+31cJF+7CxIMHis/5JJyySbwvPOtYo5umssLoAw==
+-----END RSA PRIVATE KEY-----
+"""
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -110,6 +129,9 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, data_dir: Path
         ("lease_seconds", "nan"),
         ("batch_size", "0"),
         ("smtputf8", "perhaps"),
+        ("dkim_rsa_key_file", "/nowhere/rsa.pem"),
+        ("dkim_rsa_selector", "vinkje 2026"),
+        ("dkim_ed25519_selector", "-vinkje"),
     ],
 )
 def test_a_bad_value_is_refused_on_one_clear_line(data_dir: Path, name: str, value: str) -> None:
@@ -305,3 +327,56 @@ def test_a_process_ends_with_a_clear_line_and_status_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("vinkje can't start:\n  PORT: ")
     assert "\n  DEFAULT_LANGUAGE: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    pem.write(folder / "rsa", pem.new_rsa())
+    pem.write(folder / "ed25519", Ed25519PrivateKey.generate())
+    (folder / "empty").write_text("")
+    (folder / "weak").write_text(WEAK)
+    (folder / "public").write_bytes(pem.rsa(folder / "rsa").public_key().public_bytes(Encoding.PEM, SPKI))
+    locked = pem.rsa(folder / "rsa").private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"geheim")
+    )
+    (folder / "locked").write_bytes(locked)
+    return folder
+
+
+def test_keys_to_sign_with(keys: Path, data_dir: Path) -> None:
+    rsa = {"dkim_rsa_key_file": keys / "rsa", "dkim_rsa_selector": "vinkje-2026"}
+    ed25519 = {"dkim_ed25519_key_file": keys / "ed25519", "dkim_ed25519_selector": "ed.2026"}
+    assert settings.load(data_dir=data_dir, **rsa).dkim_rsa_key_file == keys / "rsa"
+    assert settings.load(data_dir=data_dir, **ed25519, **rsa).dkim_ed25519_selector == "ed.2026"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dkim_rsa_key_file": "rsa"}, "set both DKIM_RSA_KEY_FILE and DKIM_RSA_SELECTOR, or neither"),
+        ({"dkim_ed25519_selector": "x"}, "set both DKIM_ED25519_KEY_FILE and DKIM_ED25519_SELECTOR, or neither"),
+        ({"dkim_rsa_key_file": "ed25519", "dkim_rsa_selector": "x"}, "of another kind than RSA"),
+        ({"dkim_ed25519_key_file": "rsa", "dkim_ed25519_selector": "x"}, "of another kind than Ed25519"),
+        ({"dkim_rsa_key_file": "empty", "dkim_rsa_selector": "x"}, "holds no private key in PEM"),
+        ({"dkim_rsa_key_file": "public", "dkim_rsa_selector": "x"}, "holds no private key in PEM"),
+        ({"dkim_rsa_key_file": "locked", "dkim_rsa_selector": "x"}, "is locked with a password"),
+        ({"dkim_rsa_key_file": "weak", "dkim_rsa_selector": "x"}, "holds a key of 768 bits"),
+        ({"dkim_rsa_key_file": ".", "dkim_rsa_selector": "x"}, "can't read"),
+        (
+            {
+                "dkim_rsa_key_file": "rsa",
+                "dkim_rsa_selector": "Vinkje",
+                "dkim_ed25519_key_file": "ed25519",
+                "dkim_ed25519_selector": "vinkje",
+            },
+            "one key has one selector",
+        ),
+    ],
+)
+def test_a_key_that_cannot_sign_is_refused(keys: Path, data_dir: Path, given: dict[str, str], said: str) -> None:
+    values = {name: keys / value if name.endswith("file") else value for name, value in given.items()}
+    refused = refusal(data_dir, **values)
+    assert said in refused
+    assert len(refused.splitlines()) == 1
+    assert "DKIM_" in refused
