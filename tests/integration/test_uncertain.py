@@ -12,10 +12,10 @@ import flask
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service import db, errors, jobs
+from service import db, errors, jobs, settings
 from service.delivery import batches, books, outcomes, recording, rounds, uncertain
 from service.delivery.models import Batch, BatchState, Delivery, Doubt, Outcome
 from service.delivery.uncertain import Word
@@ -175,6 +175,19 @@ def test_all_are_sent_again_each_once(begin: trips.Begin, relay: Forgetful) -> N
     assert sorted(len(relay.to(trips.address(number))) for number in range(6)) == [1, 1, 1, 2, 2, 2]
 
 
+def test_what_the_setting_sends_again_is_counted_too(begin: trips.Begin, relay: Forgetful) -> None:
+    relay.silent = frozenset({trips.address(1)})
+    trip = begin(3, size=3)
+    settings.use(settings.current().model_copy(update={"uncertain": "resend"}))
+    assert trip.send().deferred == 1
+    relay.silent = frozenset()
+    assert listed(trip) == []
+    assert trip.send(timedelta(hours=1)).accepted == 3
+    assert tally(trip) == uncertain.Tally(uncertain=0, held=0, again=1, arrived=0, left_alone=0)
+    first, second = relay.to(trips.address(1))
+    assert first.message["Message-ID"] == second.message["Message-ID"]
+
+
 def test_what_comes_in_doubt_once_more_waits_for_a_word_once_more(begin: trips.Begin, relay: Forgetful) -> None:
     trip = doubtful(begin, relay, 1)
     settle(trip, Word.AGAIN)
@@ -257,6 +270,31 @@ def test_a_batch_that_a_worker_holds_is_left_to_it(begin: trips.Begin, relay: Fo
         assert batches.settle(session=session, claimed=claimed, read_at=read_at)
     assert [mail.email for mail in listed(trip)] == [trips.address(4)]
     settle(trip, Word.AGAIN, 4)
+    assert trip.send().accepted == 6
+
+
+def test_a_word_while_a_worker_lets_go_is_taken_on_whole_batches(
+    app: flask.Flask, begin: trips.Begin, relay: Forgetful
+) -> None:
+    """No reader may wait to be sent again in a batch that is done."""
+    trip = doubtful(begin, relay, 4)
+    with db.transaction() as session:
+        batch_id = session.scalars(select(Batch.id).order_by(Batch.id.desc())).first()
+        session.execute(update(Batch).where(Batch.id == batch_id).values(state=BatchState.SENDING))
+
+    def again(session: Session) -> None:
+        uncertain.settle_all(
+            session=session, now=trip.now, issue_id=trip.issue_id, word=Word.AGAIN, seen=None, editor_id=None
+        )
+
+    other = races.Beside(app, again)
+    with db.transaction() as session:
+        session.execute(update(Batch).where(Batch.id == batch_id).values(state=BatchState.DONE))
+        other.start()
+    if isinstance(other.refusal(), errors.Conflict):  # it looked while the batch was still held
+        assert trip.books().uncertain == 1
+        settle(trip, Word.AGAIN)
+    assert trip.books().deferred == 1
     assert trip.send().accepted == 6
 
 
