@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests import processes
 from tests.chaos.judge import Allowed, Verdict, judge
@@ -143,6 +146,6 @@ def play(story: Story, stage: Stage, *, seed: int, short: bool, readers: int = 0
     try:
         story.run(started)
         started.finish()
-    except AssertionError as fault:
-        started.faults.append(str(fault))
+    except (AssertionError, OSError, subprocess.SubprocessError, SQLAlchemyError) as fault:
+        started.faults.append(f"{type(fault).__name__}: {fault}")
     return started, started.verdict()
