@@ -64,7 +64,7 @@ def _facts(found: RelayState) -> list[tuple[str, str]]:
     facts = [("state", "no trouble known")]
     if found.trouble:
         facts = [("state", f"{found.trouble}: {progress.WHY[found.trouble]}")]
-        facts += [("since", _day_and_hour(found.since)), ("answer", f"{found.status} {found.text}".strip())]
+        facts += [("since", _day_and_hour(found.since)), ("heard", found.heard or "nothing")]
         facts += [("next try", _day_and_hour(found.probe_at))]
     now = f"{found.connections} connections of {found.workers} workers, {found.rate:,.0f} messages a second"
     slowed = f"; for now {found.allowed} connections, one more each half minute"

@@ -103,12 +103,11 @@ def reason(found: Progress) -> str:
     if trouble is None:
         return f" ({found.note})." if found.note else "."
     why = progress.WHY[trouble]
-    return f": {why}{answer(found.relay.status, found.relay.text)}{_then(found)}"
+    return f": {why}{heard(found)}{_then(found)}"
 
 
-def answer(status: str, text: str) -> str:
-    said = " ".join(part for part in (status, text) if part)
-    return f" It said: {said}." if said else ""
+def heard(found: Progress) -> str:
+    return f" Heard: {found.relay.heard.rstrip('.')}." if found.relay.heard else ""
 
 
 def _then(found: Progress) -> str:

@@ -63,6 +63,12 @@ class RelayState:
     connections: int
     rate: float
 
+    @property
+    def heard(self) -> str:
+        """Its last words when trouble began, or what became of the line; "" without trouble."""
+        text = self.text.removeprefix(self.status.partition(" ")[2]).strip()  # mostly begins with the code that we know
+        return f"{self.status} {text}".strip()
+
 
 @dataclass(frozen=True)
 class Progress:

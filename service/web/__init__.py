@@ -20,6 +20,7 @@ from service.web import (
     newsroom,
     pages,
     preferences,
+    relay,
     rota,
     session,
     themes,
@@ -46,6 +47,7 @@ ROOMS = (
     uncertain,
     editors,
     themes,
+    relay,
     account,
 )
 

@@ -9,7 +9,7 @@ import time
 import flask
 import structlog
 
-QUIET = ("static", "health.healthz")
+QUIET = ("static", "health.healthz", "issues.follow")
 
 log = structlog.get_logger()
 

@@ -13,8 +13,10 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 )
+# For a page that asks for its own news (static/follow.js).
+POLICY_FOLLOWS = POLICY + "; connect-src 'self'"
 # For a page that shows a mail in a frame, and for the mail in it: it can style itself and open links, no more.
-POLICY_HOLDS_MAIL = POLICY + "; frame-src 'self'"
+POLICY_HOLDS_MAIL = POLICY_FOLLOWS + "; frame-src 'self'"
 POLICY_IS_MAIL = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'; sandbox allow-popups allow-popups-to-escape-sandbox"

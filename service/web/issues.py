@@ -9,13 +9,13 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from service import db, errors, i18n
-from service.delivery import books, rounds
+from service.delivery import rounds
 from service.i18n import N_
 from service.issues import approval, assembly, editions, models, overview, previews, rota, test_sends
 from service.issues.models import IssueState
 from service.newsroom import items
 from service.newsroom.models import ItemState
-from service.web import headers, mailbox, session, view
+from service.web import following, headers, mailbox, session, view
 
 blueprint = flask.Blueprint("issues", __name__, url_prefix=session.ROOM + "/issues")
 
@@ -23,6 +23,15 @@ blueprint = flask.Blueprint("issues", __name__, url_prefix=session.ROOM + "/issu
 @blueprint.get("/<int:issue_id>")
 def show(issue_id: int) -> ResponseReturnValue:
     return _page(issue_id)
+
+
+@blueprint.get("/<int:issue_id>/progress")
+def follow(issue_id: int) -> str:
+    """What changes on the page while the round goes out. `books=no` spares counting them (service/web/following.py)."""
+    reading, counted = db.reading(), flask.request.args.get("books") != "no"
+    issue = models.find(session=reading, issue_id=issue_id)
+    seen = following.of(session=reading, now=session.now(), issue=issue, counted=counted)
+    return flask.render_template("newsroom/progress.html", issue=issue, **seen)
 
 
 @blueprint.get("/<int:issue_id>/preview/<any(nl,en):language>.<any(html,txt):kind>")
@@ -182,7 +191,7 @@ def _page(
         issue=issue,
         items=editions.of(session=reading, issue=issue),
         seen=editions.fingerprint(session=reading, issue=issue) if issue.state is IssueState.ASSEMBLED else "",
-        books=books.of(session=reading, issue_id=issue_id),
+        **following.of(session=reading, now=session.now(), issue=issue, counted=True),
         readers=overview.readers(session=reading, theme_id=issue.theme_id),
         ready=items.some(
             session=reading, theme_id=issue.theme_id, state=ItemState.PUBLISHED, limit=assembly.MOST_ITEMS

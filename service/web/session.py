@@ -32,6 +32,7 @@ NEEDS: dict[str, Role] = {
     "items.withdraw": Role.WRITER,
     "rota.listing": Role.WRITER,
     "issues.show": Role.WRITER,
+    "issues.follow": Role.WRITER,
     "issues.preview": Role.WRITER,
     "issues.test": Role.WRITER,
     "rota.plan": Role.CHIEF,
@@ -64,6 +65,8 @@ NEEDS: dict[str, Role] = {
     "themes.add": Role.ADMIN,
     "themes.ask_retire": Role.ADMIN,
     "themes.retire": Role.ADMIN,
+    "relay.show": Role.ADMIN,
+    "relay.change": Role.ADMIN,
 }
 SECRET_FIELDS = frozenset({"csrf_token", "password", "current"})
 # A path of our own and nothing else: no other host can hide in it.

@@ -162,7 +162,7 @@ def test_a_round_is_watched_to_its_end_line_by_line(app: flask.Flask, tmp_path: 
         had_their_turn(issue_id, 4)
         said("40 %, 40 of 100, 10 a second, 6 seconds left\n")
         tripped(text="Service not available")
-        said(f"Issue {issue_id} is paused: The mail server doesn't answer. It said: 421 4.3.0 Service not available.")
+        said(f"Issue {issue_id} is paused: The mail server doesn't answer. Heard: 421 4.3.0 Service not available.")
         said("Sending goes on by itself as soon as it does. Next try at ")
         with db.transaction() as session:
             breaker.heal(session=session, now=datetime.now(UTC))

@@ -132,10 +132,10 @@ def test_time_left_is_unknown_when_nothing_moves(session: Session) -> None:
 @pytest.mark.parametrize("trouble", list(Trouble))
 def test_a_round_that_waits_for_the_relay_says_why_and_until_when(session: Session, trouble: Trouble) -> None:
     issue = going_out(session)
-    breaker.trip(session=session, now=NOW, trouble=trouble, status="421 4.7.28", text="slow down")
+    breaker.trip(session=session, now=NOW, trouble=trouble, status="421 4.7.28", text="4.7.28 slow down")
     found = look(session, issue)
     assert (found.state, found.waits_for, found.relay.trouble) == (IssueState.PAUSED, trouble, trouble)
-    assert (found.relay.status, found.relay.text, found.relay.since) == ("421 4.7.28", "slow down", NOW)
+    assert (found.relay.heard, found.relay.since) == ("421 4.7.28 slow down", NOW)
     pause = breaker.SLOW_DOWN if trouble is Trouble.SLOW_DOWN else breaker.FIRST_PAUSE
     assert found.next_try == NOW + pause
     for language in i18n.LANGUAGES:
