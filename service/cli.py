@@ -14,7 +14,7 @@ from flask.cli import AppGroup, ScriptInfo
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service import app, db, errors
-from service.commands import database, editor, issue, item, relay, subscriber, theme, uncertain
+from service.commands import database, dkim, editor, issue, item, relay, subscriber, theme, uncertain
 
 
 class Failed(click.ClickException):
@@ -67,7 +67,9 @@ def cli() -> None:
     """Vinkje, a newsletter service: what an operator does by hand."""
 
 
-for group in (database.group, theme.group, editor.group, subscriber.group, item.group, issue.group, relay.group):
+for group in (
+    database.group, theme.group, editor.group, subscriber.group, item.group, issue.group, relay.group, dkim.group,
+):  # fmt: skip
     cli.add_command(group)
 for command in (uncertain.listing, uncertain.settle):
     issue.group.add_command(command)

@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -40,7 +39,7 @@ log = structlog.get_logger()
 class Key:
     algorithm: str  # as in a=
     selector: str
-    private: RSAPrivateKey | Ed25519PrivateKey
+    private: pem.Key
 
     def sign(self, said: bytes) -> bytes:
         if isinstance(self.private, RSAPrivateKey):

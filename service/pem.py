@@ -16,6 +16,8 @@ from pydantic import AfterValidator
 SMALLEST, SMALL = 1024, 2048  # bits of an RSA key that DKIM may have and should have (RFC 8301 §3.2)
 PUBLIC_EXPONENT = 65537
 
+Key = RSAPrivateKey | Ed25519PrivateKey
+
 
 def rsa(path: Path) -> RSAPrivateKey:
     key = _read(path, "openssl genrsa 2048")
@@ -37,7 +39,7 @@ def new_rsa() -> RSAPrivateKey:
     return generate_private_key(PUBLIC_EXPONENT, SMALL)
 
 
-def write(path: Path, key: RSAPrivateKey | Ed25519PrivateKey) -> None:
+def write(path: Path, key: Key) -> None:
     """For this user's eyes only. Raises FileExistsError rather than lose a key that may be in use."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(handle, "wb") as file:  # noqa: PTH123  # by its handle
