@@ -166,6 +166,17 @@ def test_who_has_it_and_who_is_left_alone_get_no_second_mail(
     }
 
 
+def test_what_arrived_was_taken_when_it_went_out(begin: trips.Begin, relay: Forgetful) -> None:
+    """When the relay last took a mail tells whether it's in trouble: a word later is no sign of that."""
+    trip = doubtful(begin, relay, 1)
+    (mail,) = listed(trip)
+    trip.now += timedelta(hours=1)
+    settle(trip, Word.ARRIVED, 1)
+    with db.transaction() as session:
+        kept = session.get_one(Delivery, (trip.issue_id, mail.subscriber_id))
+        assert (kept.outcome, kept.at, kept.uncertain_at) == (Outcome.ACCEPTED, mail.at, mail.at)
+
+
 def test_all_are_sent_again_each_once(begin: trips.Begin, relay: Forgetful) -> None:
     trip = doubtful(begin, relay, 0, 2, 4)
 
