@@ -64,8 +64,11 @@ class Screen:
         self._said = self._drawn = ""
 
     def show(self, issue_id: int, found: Progress) -> None:
+        begun = found.state is IssueState.SENDING or found.done > 0
+        if begun and found.over and self._said:
+            self._bar(found)  # its last step, before the last word
         self.say(f"Issue {issue_id} is {found.state}{reason(found)}")
-        if found.state is IssueState.SENDING or found.done:
+        if begun and not found.over:
             self._bar(found)
 
     def say(self, sentence: str) -> None:
@@ -118,7 +121,7 @@ def _then(found: Progress) -> str:
 
 def _pace(found: Progress) -> list[str]:
     """How fast and how long still, of a round that moves."""
-    words = [f"{found.rate:,.0f} a second"] if found.rate else []
+    words = [f"{found.rate:,.0f} a second"] if found.rate and not found.over else []
     if found.seconds_left is not None:
         words.append(f"{i18n.duration('en', found.seconds_left)} left")
     return words

@@ -178,7 +178,10 @@ def test_a_round_is_watched_to_its_end_line_by_line(app: flask.Flask, tmp_path: 
         watcher.kill()
     lines = watcher.text().splitlines()
     assert len([line for line in lines if line.startswith("40 %")]) == 3  # once in each of three states
-    assert "audience   100" in lines
+    last = lines.index(f"Issue {issue_id} is sent.")
+    assert lines[last - 1].startswith("100 %, 100 of 100")
+    assert lines[last + 1] == f"id         {issue_id}"
+    assert "audience   100" in lines[last:]
 
 
 def test_ctrl_c_ends_the_looking_and_not_the_round(app: flask.Flask) -> None:
