@@ -9,13 +9,13 @@ from datetime import datetime
 
 import structlog
 
-from service import db, links, settings, wire
-from service.delivery import breaker, doubts, outcomes
+from service import links, settings, wire
+from service.delivery import outcomes
 from service.delivery.batches import Claimed
 from service.delivery.models import Doubt, Trouble
 from service.delivery.outcomes import Phase, Reader, Verdict
 from service.issues import editions
-from worker import probe, relay
+from worker import relay
 from worker.journal import MARK, Journal, Sign
 from worker.keeper import Ending, Keeper
 from worker.line import Message
@@ -23,10 +23,10 @@ from worker.lines import Lines
 from worker.pace import Pace
 from worker.pipeline import Answer
 from worker.trials import Trials
+from worker.watch import Watch
 
 HALT_SECONDS = 6.0  # a worker that must stop waits so long for the relay's last answers
 TURN_SECONDS = 0.1
-MOST_FAULTS = 3  # connections in a row that couldn't be had
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Pass:
         self._resend = settings.current().uncertain == "resend"
         self._marks = bytearray()  # of answers that the journal hasn't had yet
         self._stop: Ending | None = None
-        self._faults = 0
+        self._watch = Watch(job.claimed, lines, pace, self._trials, keeper, clock)
 
     def run(self, halted: Callable[[], bool]) -> Ending:
         self._lines.begin()
@@ -82,7 +82,8 @@ class Pass:
                 self._hear(self._lines.abandon())
                 return self._keeper.stop or self._stop or Ending.TOLD
             self._hear(self._lines.turn(TURN_SECONDS))
-            self._watch()
+            self._watch.look()
+            self._stop = self._stop or self._watch.stop
 
     def _feed(self) -> None:
         """Put as many messages on their way as the relay and its limits allow."""
@@ -160,8 +161,9 @@ class Pass:
     def _not_taken(self, reader: Reader, reply: relay.Reply, *, struck: bool) -> None:
         verdict = reply.verdict
         if verdict is Verdict.NOBODY:
+            self._watch.said = reply
             if reply.enhanced == outcomes.TOO_FAST:
-                self._trip(Trouble.SLOW_DOWN, reply.status, reply.text)
+                self._watch.trip(Trouble.SLOW_DOWN, reply)
             elif reply.code:
                 self._pace.slower(time.monotonic())
             if struck:
@@ -171,10 +173,11 @@ class Pass:
             self._trials.back(reader)
         elif verdict is Verdict.STOP:
             self._trials.back(reader)
-            self._trip(Trouble.REFUSES, reply.status, reply.text)
+            self._watch.trip(Trouble.REFUSES, reply)
         elif verdict is Verdict.OURS:
+            self._watch.said = reply
             log.warning("mail_refused", phase=str(reply.phase), status=reply.status, text=reply.text)
-            self._keeper.note(*self._trials.refused(reader, reply.status, reply.text))
+            self._keeper.note(*self._trials.refused(reader, reply.status))
         else:
             self._settle(reader, verdict, reply.status)
 
@@ -182,65 +185,7 @@ class Pass:
         self._trials.answered(reader)
         self._keeper.note(outcomes.result(reader=reader, verdict=verdict, status=status, now=self._clock()))
 
-    def _watch(self) -> None:
-        """Is the relay itself in trouble?"""
-        self._trials.breaks += self._lines.lost
-        self._lines.lost = 0
-        fault = self._lines.unreachable
-        if fault is not None and self._stop is None and not self._trials.empty:
-            self._no_line(fault)
-        elif self._trials.suspicious and self._stop is None:
-            self._weigh(at_end=False)
-
-    def _no_line(self, fault: relay.Reply) -> None:
-        self._lines.fault = None  # heard; the next is another
-        self._faults += 1
-        if fault.enhanced == outcomes.TOO_FAST:
-            self._trip(Trouble.SLOW_DOWN, fault.status, fault.text)
-        elif fault.code >= 500 or fault.phase is Phase.LOGIN:
-            self._trip(probe.trouble(fault), fault.status, fault.text)
-        elif self._faults >= MOST_FAULTS:
-            self._pace.slower(time.monotonic())
-            if fault.code and self._taken_by_others():
-                self._stop = Ending.NO_LINE  # it has enough connections, and takes mail on those
-            else:
-                self._trip(probe.trouble(fault), fault.status, fault.text)
-
-    def _taken_by_others(self) -> bool:
-        with db.transaction() as session:
-            return breaker.takes(session=session, now=self._clock())
-
-    def _weigh(self, *, at_end: bool) -> None:
-        trials = self._trials
-        with db.transaction() as session:
-            word = doubts.weigh(
-                session=session,
-                now=self._clock(),
-                claimed=self._job.claimed,
-                readers=[one.reader for one in trials.aside],
-                good=trials.good,
-                at_end=at_end,
-            )
-        log.warning("trouble_weighed", count=len(trials.aside), theirs=word.theirs)
-        if word.theirs:
-            if word.domain:
-                trials.blame(word.domain)
-            self._keeper.note(*trials.charge(trials.leave(), proven=False))
-            return
-        refused = [one for one in trials.aside if one.refused]
-        told = (refused or trials.aside)[:1]
-        status, text = (told[0].status, told[0].text) if told else ("", "")
-        self._trip(Trouble.REFUSES if refused else Trouble.DOWN, status, text)
-
     def _at_end(self) -> Ending:
         if self._trials.aside:
-            self._weigh(at_end=True)
-        return self._stop or Ending.THROUGH
-
-    def _trip(self, trouble: Trouble, status: str, text: str) -> None:
-        """The round waits until the relay is well again; nobody is charged."""
-        if self._stop is Ending.TROUBLE:
-            return
-        self._stop = Ending.TROUBLE
-        with db.transaction() as session:
-            breaker.trip(session=session, now=self._clock(), trouble=trouble, status=status, text=text)
+            self._watch.weigh(at_end=True)
+        return self._watch.stop or self._keeper.stop or Ending.THROUGH

@@ -54,7 +54,7 @@ class Line:
 
     def put(self, message: Message) -> relay.Reply | None:
         """Gives why it can't be sent here, or None."""
-        refused = self._connection.cannot(message.recipient, message.size)
+        refused = relay.no_address(message.recipient) or self._connection.cannot(message.recipient, message.size)
         if refused is not None:
             return refused
         self.messages += 1

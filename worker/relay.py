@@ -67,8 +67,6 @@ class Connection(smtplib.SMTP):
 
     def cannot(self, recipient: str, size: int) -> Reply | None:
         """Why a message of `size` octets needn't be tried on this connection."""
-        if UNSAFE.search(recipient):
-            return Reply(Phase.RCPT, 553, "5.1.3", "not sent: no address")
         if not recipient.isascii() and not self.has_extn("smtputf8"):
             return Reply(Phase.RCPT, 553, outcomes.NO_SMTPUTF8, "not sent: no SMTPUTF8")
         most = self.esmtp_features.get("size", "")
@@ -80,6 +78,11 @@ class Connection(smtplib.SMTP):
         """What stands behind MAIL FROM: SIZE (RFC 1870 §6), and SMTPUTF8 only when it is needed (RFC 6531 §3.4)."""
         said = f" SIZE={size}" if self.has_extn("size") else ""
         return said if recipient.isascii() else f"{said} BODY=8BITMIME SMTPUTF8"
+
+
+def no_address(recipient: str) -> Reply | None:
+    """An answer to a recipient that would be another command."""
+    return Reply(Phase.RCPT, 553, "5.1.3", "not sent: no address") if UNSAFE.search(recipient) else None
 
 
 def connect(address: RelayAddress, hello: str, patience: float = GREETING) -> Connection | Reply:

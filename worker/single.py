@@ -32,6 +32,9 @@ class Relay:
 
     def deliver(self, *, sender: str, recipient: str, message: bytes) -> relay.Reply:
         """`message` has CRLF and isn't dot-stuffed. Gives the answer to its dot, or to what stopped it."""
+        refused = relay.no_address(recipient)
+        if refused is not None:
+            return refused
         made = Message(0, sender, recipient, stuffed(message), len(message))
         self._lines.begin()
         reused = bool(self._lines.count)

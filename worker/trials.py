@@ -21,11 +21,10 @@ MOST_BREAKS = 10  # ends of a line, while nothing is taken: the relay hangs up o
 
 
 class Aside(NamedTuple):
-    """`turn` is when it happened, in turns. `refused` is false when the line ended. `text` is the relay's."""
+    """`turn` is when it happened, in turns. `refused` is false when the line ended."""
 
     reader: Reader
     status: str
-    text: str
     turn: int
     refused: bool
 
@@ -81,10 +80,10 @@ class Trials:
         """It had an answer of its own, which says nothing about others."""
         self._begun.pop(reader.subscriber_id, None)
 
-    def refused(self, reader: Reader, status: str, text: str) -> list[Result]:
+    def refused(self, reader: Reader, status: str) -> list[Result]:
         """For a reason of ours."""
         del self._begun[reader.subscriber_id]
-        one = Aside(reader, status, text, self._turn, refused=True)
+        one = Aside(reader, status, self._turn, refused=True)
         if reader.domain in self._bad:
             return self.charge([one], proven=False)
         self.aside.append(one)
@@ -103,7 +102,7 @@ class Trials:
             self._struck[reader.subscriber_id] = self._turn
             self._queue.append(reader)
         else:
-            self.aside.append(Aside(reader, status, "", self._turn, refused=False))
+            self.aside.append(Aside(reader, status, self._turn, refused=False))
 
     def charge(self, asides: Iterable[Aside], *, proven: bool) -> list[Result]:
         """Deferred; when the relay took mails of others after it refused them at a second try, rejected."""

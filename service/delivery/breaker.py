@@ -51,7 +51,7 @@ def trip(*, session: Session, now: datetime, trouble: Trouble, status: str = "",
         again = row.since is not None and (row.accepted_at is None or row.accepted_at < row.since)
         row.probes = row.probes + 1 if again else 0
         row.trouble, row.since = trouble, now
-        pause = SLOW_DOWN if trouble is Trouble.SLOW_DOWN else min(FIRST_PAUSE * 2**row.probes, LONGEST_PAUSE)
+        pause = SLOW_DOWN if trouble is Trouble.SLOW_DOWN else _pause(row.probes)
         row.status, row.text, row.probe_at = status[:20], text[:200], now + pause
         if trouble is Trouble.SLOW_DOWN:
             row.slowed_until = row.probe_at
@@ -78,7 +78,7 @@ def still(*, session: Session, now: datetime, trouble: Trouble, status: str = ""
         return
     row.probes += 1
     row.trouble, row.status, row.text = trouble, status[:20], text[:200]
-    row.probe_at = now + min(FIRST_PAUSE * 2 ** min(row.probes, 10), LONGEST_PAUSE)
+    row.probe_at = now + _pause(row.probes)
     session.execute(
         update(Issue)
         .where(Issue.state == IssueState.PAUSED, Issue.note.in_(NOTES))
@@ -120,6 +120,10 @@ def takes(*, session: Session, now: datetime) -> bool:
     """Did it take a newsletter of anybody's lately?"""
     row = session.get(Relay, NAME, populate_existing=True)
     return row is not None and row.accepted_at is not None and row.accepted_at > now - RECENT
+
+
+def _pause(probes: int) -> timedelta:
+    return min(FIRST_PAUSE * (1 << min(probes, 10)), LONGEST_PAUSE)
 
 
 def _locked(session: Session, now: datetime) -> Relay:

@@ -185,7 +185,6 @@ def test_a_message_costs_one_round_trip() -> None:
 def test_without_pipelining_each_command_waits() -> None:
     pipeline = Pipeline(grouping=False)
     pipeline.put(envelope(1))
-    pipeline.put(envelope(2))
     for sent, reply in (
         (envelope(1).mail, b"250 ok\r\n"),
         (envelope(1).rcpt, b"250 ok\r\n"),
@@ -194,8 +193,41 @@ def test_without_pipelining_each_command_waits() -> None:
         (envelope(2).mail, b"250 ok\r\n"),
     ):
         assert b"".join(pipeline.output()) == sent
-        assert pipeline.output() == []
+        assert (pipeline.output(), pipeline.hungry) == ([], False)
         pipeline.receive(reply)
+        if pipeline.hungry:
+            pipeline.put(envelope(2))
+
+
+def test_a_message_of_which_the_relay_has_heard_nothing_can_be_taken_back() -> None:
+    pipeline = Pipeline(grouping=True)
+    pipeline.put(envelope(1))
+    pipeline.put(envelope(2))
+    pipeline.wrote(len(b"".join(pipeline.output())))
+    assert (pipeline.withdraw(), pipeline.withdraw()) == (2, None)
+    pipeline.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert b"".join(pipeline.output()) == envelope(1).content + b".\r\n"
+    assert pipeline.going == [1]
+    assert [answer.key for answer in pipeline.receive(b"250 taken\r\n")] == [1]
+    assert pipeline.idle
+
+
+def test_the_end_of_a_line_strikes_the_message_that_the_relay_was_at() -> None:
+    pipeline = Pipeline(grouping=True)
+    pipeline.put(envelope(1))
+    pipeline.put(envelope(2))
+    pipeline.wrote(len(b"".join(pipeline.output())))
+    pipeline.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    pipeline.wrote(len(b"".join(pipeline.output())))
+    told = [(a.key, a.phase, a.code, a.struck) for a in pipeline.receive(b"250 ok\r\n250 ok\r\n421 enough\r\n")]
+    assert told == [(1, Phase.DOT, 250, False), (2, Phase.RCPT, 421, True)]
+
+
+def test_a_line_that_breaks_before_anything_was_written_strikes_nobody() -> None:
+    pipeline = Pipeline(grouping=True)
+    pipeline.put(envelope(1))
+    pipeline.output()
+    assert [(a.key, a.struck) for a in pipeline.lost()] == [(1, False)]
 
 
 def test_a_line_that_breaks_before_the_dot_is_out_leaves_no_doubt() -> None:

@@ -9,17 +9,17 @@ import pytest
 from service import urls
 from service.delivery.outcomes import Phase, Verdict
 from tests import fakes
-from worker import relay
+from worker import relay, single
 
 MAIL = b"Subject: Deelauto's\r\n\r\nDe proef begint.\r\n.een punt vooraan\r\n"
 SENDER, SASKIA, JOHAN = "nieuws@vinkje.example", "saskia@gemeente.example", "johan@gemeente.example"
 
 
-def line_to(server: fakes.Relay, url: str = "") -> relay.Relay:
-    return relay.Relay(urls.relay(url or server.url), hello="vinkje.example")
+def line_to(server: fakes.Relay, url: str = "", cap: int = 500) -> single.Relay:
+    return single.Relay(urls.relay(url or server.url), hello="vinkje.example", cap=cap)
 
 
-def deliver(line: relay.Relay, to: str = SASKIA, message: bytes = MAIL) -> relay.Reply:
+def deliver(line: single.Relay, to: str = SASKIA, message: bytes = MAIL) -> relay.Reply:
     return line.deliver(sender=SENDER, recipient=to, message=message)
 
 
@@ -32,9 +32,8 @@ def test_a_mail_arrives_as_it_was_made(relay: fakes.Relay) -> None:
     assert (caught.sender, caught.recipient, caught.content) == (SENDER, SASKIA, MAIL)
 
 
-def test_mails_share_a_connection_up_to_a_cap(relay: fakes.Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.relay.MOST_MESSAGES", 3)
-    with line_to(relay) as line:
+def test_mails_share_a_connection_up_to_a_cap(relay: fakes.Relay) -> None:
+    with line_to(relay, cap=3) as line:
         replies = [deliver(line) for _ in range(7)]
 
     assert {reply.verdict for reply in replies} == {Verdict.ACCEPTED}
@@ -44,7 +43,7 @@ def test_mails_share_a_connection_up_to_a_cap(relay: fakes.Relay, monkeypatch: p
 def test_a_line_that_was_idle_for_long_is_not_trusted(relay: fakes.Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     with line_to(relay) as line:
         deliver(line)
-        monkeypatch.setattr("worker.relay.IDLE_SECONDS", -1.0)
+        monkeypatch.setattr("worker.lines.IDLE_SECONDS", -1.0)
         deliver(line)
 
     assert relay.connections == 2
@@ -103,7 +102,8 @@ def test_only_a_line_that_breaks_after_the_dot_leaves_doubt(
 def test_a_relay_that_is_down_is_nobodys_fault() -> None:
     with fakes.Relay() as server:
         pass
-    assert deliver(line_to(server)).verdict is Verdict.NOBODY
+    with line_to(server) as line:
+        assert deliver(line).verdict is Verdict.NOBODY
 
 
 def test_an_address_outside_ascii_needs_smtputf8() -> None:
@@ -173,7 +173,7 @@ def test_a_log_in_that_is_refused_stops_the_run() -> None:
 @pytest.mark.parametrize(("offered", "groups"), [(True, [1, 3, 1, 3, 1]), (False, [1, 1, 1, 1, 1, 1, 1, 1, 1])])
 def test_an_envelope_travels_in_one_group_where_the_relay_offers_it(offered: bool, groups: list[int]) -> None:
     with fakes.Sink(pipelining=offered) as sink:
-        with relay.Relay(urls.relay(sink.url)) as line:
+        with single.Relay(urls.relay(sink.url)) as line:
             assert {deliver(line).verdict for _ in range(2)} == {Verdict.ACCEPTED}
         assert sink.groups[: len(groups)] == groups
         assert sink.taken == {SASKIA: 2}
