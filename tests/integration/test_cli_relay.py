@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import flask
+import psycopg
 import pytest
 from sqlalchemy import select, update
 
@@ -182,6 +183,29 @@ def test_a_round_is_watched_to_its_end_line_by_line(app: flask.Flask, tmp_path: 
     assert lines[last - 1].startswith("100 %, 100 of 100")
     assert lines[last + 1] == f"id         {issue_id}"
     assert "audience   100" in lines[last:]
+
+
+@pytest.mark.parametrize("app", ["postgresql"], indirect=True)
+def test_a_database_that_is_away_for_a_while_ends_no_watching(app: flask.Flask, tmp_path: Path) -> None:
+    issue_id = going_out()
+    words = ("vinkje", "issue", "show", str(issue_id), "--watch")
+    watcher = processes.Process(words, environment(), tmp_path / "watch.log")
+    try:
+        processes.wait_until(lambda: "0 of 100" in watcher.text(), 20)
+        with psycopg.connect(
+            settings.current().database_url.replace("/house?", "/postgres?").replace("+psycopg", ""), autocommit=True
+        ) as admin:
+            admin.execute("ALTER DATABASE house ALLOW_CONNECTIONS false")
+            try:
+                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'house'")
+                processes.wait_until(lambda: "The database is away" in watcher.text(), 20)
+            finally:
+                admin.execute("ALTER DATABASE house ALLOW_CONNECTIONS true")
+        db.db.engine.dispose()  # our own connections were ended too
+        processes.wait_until(lambda: watcher.text().count(f"Issue {issue_id} is sending.") == 2, 20)
+        assert "Traceback" not in watcher.text()
+    finally:
+        watcher.kill()
 
 
 def test_ctrl_c_ends_the_looking_and_not_the_round(app: flask.Flask) -> None:
