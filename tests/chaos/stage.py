@@ -86,6 +86,7 @@ class Stage:
             **_settings(self.folder),
             **{name.upper(): str(value) for name, value in chosen.items()},
         }
+        self.lease = float(self.env["LEASE_SECONDS"])
         self.crew: dict[str, processes.Process] = {}
 
     @contextlib.contextmanager
