@@ -161,6 +161,17 @@ def test_trouble_that_comes_back_before_a_mail_was_taken_meets_a_longer_pause(se
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
 
 
+def test_trouble_that_comes_back_after_a_day_is_no_trouble_to_us(session: Session) -> None:
+    now = NOW
+    trip(session, Trouble.DOWN)
+    for _ in range(24 * 12):
+        now += breaker.LONGEST_PAUSE
+        still(session, now)
+    breaker.heal(session=session, now=now)
+    row = trip(session, Trouble.REFUSES, now)
+    assert row.probe_at == now + breaker.LONGEST_PAUSE
+
+
 def test_once_a_mail_was_taken_it_starts_anew(session: Session) -> None:
     for number in range(3):
         trip(session, Trouble.REFUSES, NOW + number * SECOND)
@@ -268,6 +279,21 @@ def test_a_relay_that_refuses_our_sender(begin: Begin, relay: fakes.Relay) -> No
     round_.probe(later=21 * SECOND)
     assert round_.issue().state is IssueState.SENDING
     assert round_.send().accepted == 2
+
+
+def test_a_relay_that_has_no_room_is_not_asked_again_and_again(begin: Begin, relay: fakes.Relay) -> None:
+    asked: list[str] = []
+    relay.answer_mail = lambda who: asked.append(who) or "452 4.3.1 no room"  # type: ignore[func-returns-value]
+    round_ = begin(200, connections=4)
+    assert round_.send().waiting == 200
+    assert (round_.issue().note, _row().status) == ("relay_down", "452 4.3.1")
+    assert len(asked) < 30
+
+    round_.probe(later=6 * SECOND)
+    assert round_.issue().note == "relay_down"
+    relay.answer_mail = lambda who: None
+    round_.probe(later=11 * SECOND)
+    assert round_.send().accepted == 200
 
 
 def test_a_relay_that_refuses_every_mail_is_tried_with_longer_and_longer_pauses(

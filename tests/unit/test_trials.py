@@ -36,7 +36,7 @@ def order(found: Trials) -> Iterator[int]:
 
 
 def refuse(found: Trials, reader: Reader) -> list[Result]:
-    return found.refused(reader, OURS, "no")
+    return found.refused(reader, OURS)
 
 
 # --- Turns
