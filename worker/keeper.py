@@ -51,6 +51,7 @@ class Ending(StrEnum):
 
 
 PAUSES = {Ending.NO_LINE: RELAY_PAUSE, Ending.NO_JOURNAL: RELAY_PAUSE, Ending.NO_SHARE: SHARE_PAUSE}
+GROWING = frozenset({Ending.NO_LINE, Ending.NO_JOURNAL})
 
 
 def clock_seconds() -> float:
@@ -83,7 +84,6 @@ class Keeper:
         self._done = threading.Event()
         self._told: Ending | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{claimed.batch_id}", daemon=True)
-        self._wrote_at = time.monotonic()
         self._accepted_at = -ACCEPTED_SECONDS
         self._took = False
         self._limited = pace.tokens is not None
@@ -170,9 +170,7 @@ class Keeper:
             self.recorded += len(results)
 
     def _report(self, session: Session, results: Sequence[Result]) -> limits.Limits:
-        now = time.monotonic()
-        rate = len(results) / max(now - self._wrote_at, 0.001)
-        self._wrote_at = now
+        rate = self._pace.rate(time.monotonic(), len(results))
         return limits.report(
             session=session,
             now=self._clock(),
@@ -206,5 +204,7 @@ class Keeper:
         if ending is Ending.THROUGH:
             batches.settle(session=session, claimed=self._claimed, read_at=read_at)
         else:
-            pause = min(PAUSES.get(ending, timedelta(0)) * self._claimed.fence, LONGEST_PAUSE)
+            pause = PAUSES.get(ending, timedelta(0))
+            if ending in GROWING:
+                pause = min(pause * self._claimed.fence, LONGEST_PAUSE)
             batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)

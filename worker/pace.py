@@ -4,9 +4,12 @@ enough. Pure; `now` is in seconds, of a clock that only goes forward.
 
 from __future__ import annotations
 
+from collections import deque
+
 CREEP_SECONDS = 2.0  # after trouble: one connection more, each time
 CALM_SECONDS = 1.0  # one trouble is heard on many connections at once, and counts once
 LEAST_WANT = 20
+WINDOW_SECONDS = 5.0  # over which a rate is told
 
 
 class Pace:
@@ -18,6 +21,7 @@ class Pace:
         self._ceiling: int | None = None
         self._moved_at = 0.0
         self._sent = 0
+        self._recorded: deque[tuple[float, int]] = deque()
 
     def connections(self, now: float) -> int:
         if self._ceiling is not None and now - self._moved_at >= CREEP_SECONDS:
@@ -50,3 +54,12 @@ class Pace:
 
     def granted(self, tokens: int | None) -> None:
         self.tokens = None if tokens is None else (self.tokens or 0) + tokens
+
+    def rate(self, now: float, recorded: int) -> float:
+        """Messages a second over the last seconds, whatever batch they were of; `recorded` of them just now."""
+        self._recorded.append((now, recorded))
+        while now - self._recorded[0][0] > WINDOW_SECONDS:
+            self._recorded.popleft()
+        since, first = self._recorded[0]
+        together = sum(count for _, count in self._recorded) - first  # of before the first
+        return together / (now - since) if now > since else 0.0

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.orm import Session
 
-from service import db, mail, settings
+from service import db, mail, settings, wire
 from service.delivery import batches, limits, recording, rounds
 from service.delivery.batches import Claimed
 from service.issues import editions
@@ -36,6 +37,15 @@ class Desk:
     pace: Pace
     clock: Callable[[], datetime]
     halted: Callable[[], bool]
+    editions: dict[tuple[int, datetime], dict[str, wire.Pieces]] = field(default_factory=dict)
+
+    def pieces(self, session: Session, claimed: Claimed) -> dict[str, wire.Pieces]:
+        """An issue's editions are encoded once, not for each batch. A planned-anew issue has another cut."""
+        key = (claimed.issue_id, claimed.cut_at)
+        if key not in self.editions:
+            self.editions.clear()
+            self.editions[key] = editions.pieces(session=session, issue_id=claimed.issue_id)
+        return self.editions[key]
 
 
 def send(*, batch_id: int, desk: Desk) -> None:
@@ -52,7 +62,7 @@ def send(*, batch_id: int, desk: Desk) -> None:
         ending = Ending.NO_LINE  # also after something unforeseen: the rest is tried again later
         try:
             recover(claimed=claimed, lease=lease, desk=desk)
-            job = _prepare(claimed, read_at)
+            job = _prepare(claimed, read_at, desk)
             ending = dispatch.Pass(job, desk.lines, desk.journal, desk.pace, keeper, desk.clock).run(desk.halted)
         except journal.Unreadable:
             log.error("journal_unreadable")
@@ -127,8 +137,7 @@ def _claim(batch_id: int, lease: timedelta, desk: Desk) -> Claimed | None:
     return claimed
 
 
-def _prepare(claimed: Claimed, now: datetime) -> Job:
+def _prepare(claimed: Claimed, now: datetime, desk: Desk) -> Job:
     with db.transaction() as session:
         readers = batches.read(session=session, now=now, claimed=claimed)
-        pieces = editions.pieces(session=session, issue_id=claimed.issue_id)
-        return Job(claimed, readers, pieces, sender=mail.address())
+        return Job(claimed, readers, desk.pieces(session, claimed), sender=mail.address())

@@ -39,6 +39,14 @@ def of(*, row: Relay) -> Limits:
     )
 
 
+def together(*, row: Relay, now: datetime) -> Limits:
+    """What all workers may have now: less after a slow-down, and then one connection more each time."""
+    most = of(row=row)
+    if row.slowed_until is None:
+        return most
+    return Limits(min(most.connections, 1 + max((now - row.slowed_until) // ONE_MORE, 0)), most.rate)
+
+
 def change(*, session: Session, now: datetime, connections: int | None, rate: float | None) -> Limits:
     """None goes back to the setting. Workers hear it within a second."""
     row = breaker.relay(session=session, now=now)
@@ -59,12 +67,8 @@ def report(
     fresh = Sender.seen_at > now - FRESH
     number = session.scalar(select(func.count()).where(fresh)) or 1
     before = session.scalar(select(func.count()).where(fresh, Sender.name < name)) or 0
-    relay = breaker.look(session=session)
-    most = of(row=relay)
-    together = most.connections
-    if relay.slowed_until is not None:
-        together = min(together, 1 + max((now - relay.slowed_until) // ONE_MORE, 0))
-    return Limits(together // number + (1 if before < together % number else 0), most.rate)
+    most = together(row=breaker.look(session=session), now=now)
+    return Limits(most.connections // number + (1 if before < most.connections % number else 0), most.rate)
 
 
 def leave(*, session: Session, name: str) -> None:

@@ -139,19 +139,13 @@ def relay(*, session: Session, now: datetime) -> RelayState:
         probe_at=row.probe_at,
         accepted_at=row.accepted_at,
         limits=most,
-        allowed=min(most.connections, _allowed_again(row, now)) if row.slowed_until else most.connections,
+        allowed=limits.together(row=row, now=now).connections,
         own_connections=row.connections,
         own_rate=row.rate,
         workers=len(sending),
         connections=sum(sender.connections for sender in sending),
         rate=sum(sender.rate for sender in sending),
     )
-
-
-def _allowed_again(row: Relay, now: datetime) -> int:
-    """As limits.report divides them."""
-    assert row.slowed_until is not None
-    return 1 + max((now - row.slowed_until) // limits.ONE_MORE, 0)
 
 
 def rest(*, seconds: float) -> float:
