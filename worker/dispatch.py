@@ -27,6 +27,7 @@ from worker.watch import Watch
 
 HALT_SECONDS = 6.0  # a worker that must stop waits so long for the relay's last answers
 TURN_SECONDS = 0.1
+SHARE_SECONDS = 6.0  # so long it waits for a connection: who stopped counts for five seconds still
 
 log = structlog.get_logger()
 
@@ -62,6 +63,7 @@ class Pass:
         self._resend = settings.current().uncertain == "resend"
         self._marks = bytearray()  # of answers that the journal hasn't had yet
         self._stop: Ending | None = None
+        self._shared_at = time.monotonic()
         self._watch = Watch(job.claimed, lines, pace, self._trials, keeper, clock)
 
     def run(self, halted: Callable[[], bool]) -> Ending:
@@ -90,9 +92,13 @@ class Pass:
         lines, pace, trials = self._lines, self._pace, self._trials
         if trials.empty:
             return
-        lines.most = pace.connections(time.monotonic())
-        if not lines.most:
+        now = time.monotonic()
+        lines.most = pace.connections(now)
+        if lines.most:
+            self._shared_at = now
+        elif now - self._shared_at > SHARE_SECONDS:
             self._stop = Ending.NO_SHARE
+        if not lines.most:
             return
         lines.want()
         while pace.may_send() and not trials.empty and (line := lines.hungry) is not None:

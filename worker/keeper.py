@@ -159,8 +159,8 @@ class Keeper:
                 state = recording.record(
                     session=session, now=self._clock(), claimed=self._claimed, results=results, lease=self._lease
                 )
-                then(session, state)
                 share = self._report(session, results)
+                then(session, state)
             with self._lock:
                 del self._gathered[: len(results)]
             self._held_until = before + self._lease.total_seconds() * TRUSTED
@@ -208,3 +208,4 @@ class Keeper:
             if ending in GROWING:
                 pause = min(pause * self._claimed.fence, LONGEST_PAUSE)
             batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)
+            limits.leave(session=session, name=self._name)  # others may have its share at once
