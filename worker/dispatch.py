@@ -98,8 +98,6 @@ class Pass:
             self._shared_at = now
         elif now - self._shared_at > SHARE_SECONDS:
             self._stop = Ending.NO_SHARE
-        if not lines.most:
-            return
         lines.want()
         while pace.may_send() and not trials.empty and (line := lines.hungry) is not None:
             reader = trials.next()
