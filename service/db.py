@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +16,23 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, event
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    String,
+    cast,
+    event,
+    func,
+    literal,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 from sqlalchemy.types import TypeDecorator
 
 from service import folder, settings
@@ -169,3 +181,19 @@ def insert(session: Session, model: type[Base]) -> postgresql.Insert | sqlite.In
     if session.get_bind().dialect.name == "sqlite":
         return sqlite.insert(model)
     return postgresql.insert(model)
+
+
+def array(values: Iterable[object]) -> str:
+    """A PostgreSQL array as text: for a thousand values many times faster than a parameter for each."""
+    return "{" + ",".join("NULL" if one is None else f'"{_escaped(str(one))}"' for one in values) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"') if "\\" in value or '"' in value else value
+
+
+def one_of(session: Session, column: InstrumentedAttribute[str], values: Collection[str]) -> ColumnElement[bool]:
+    """`column IN (…)`, for many values."""
+    if session.get_bind().dialect.name == "sqlite":
+        return column.in_(values)
+    return column == func.any(cast(literal(array(values), String()), postgresql.ARRAY(String())))

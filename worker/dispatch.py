@@ -12,13 +12,13 @@ import structlog
 from service import links, settings, wire
 from service.delivery import outcomes
 from service.delivery.batches import Claimed
-from service.delivery.models import Doubt, Trouble
-from service.delivery.outcomes import Phase, Reader, Verdict
+from service.delivery.models import Doubt, Outcome, Trouble
+from service.delivery.outcomes import Phase, Reader, Result, Verdict
 from service.issues import editions
 from worker import relay
 from worker.journal import MARK, Journal, Sign
 from worker.keeper import Ending, Keeper
-from worker.line import Message
+from worker.line import Line, Message
 from worker.lines import Lines
 from worker.pace import Pace
 from worker.pipeline import Answer
@@ -99,16 +99,19 @@ class Pass:
         elif now - self._shared_at > SHARE_SECONDS:
             self._stop = Ending.NO_SHARE
         lines.want()
-        while pace.may_send() and not trials.empty and (line := lines.hungry) is not None:
-            reader = trials.next()
-            try:
-                message = self._job.message(reader)
-            except Exception:  # one reader whose mail can't be made must not hold up all who come after
-                log.exception("mail_not_made", subscriber=reader.subscriber_id)
-                self._settle(reader, Verdict.REFUSED, "554 5.6.0")
-                continue
-            lines.put(line, message)
-            pace.sent()
+        for line in lines.hungry:
+            while line.hungry and pace.may_send() and not trials.empty:
+                self._put(line, trials.next())
+
+    def _put(self, line: Line, reader: Reader) -> None:
+        try:
+            message = self._job.message(reader)
+        except Exception:  # one reader whose mail can't be made must not hold up all who come after
+            log.exception("mail_not_made", subscriber=reader.subscriber_id)
+            self._settle(reader, Verdict.REFUSED, "554 5.6.0")
+            return
+        self._lines.put(line, message)
+        self._pace.sent()
 
     def _write(self) -> bool:
         """Marks what goes out, then lets it go. False: it must not go, and everything under way is dropped."""
@@ -140,19 +143,17 @@ class Pass:
         first = self._job.claimed.first_id
         for answer in answers:
             reader = self._readers[answer.key]
-            reply = relay.reply(answer)
-            verdict = reply.verdict
-            if verdict is Verdict.UNCERTAIN:
-                self._in_doubt(reader)
+            taken = relay.taken(answer)
+            if taken:  # nearly always: so nothing else is asked of it
+                self._marks += MARK.pack(answer.key - first, Sign.ACCEPTED)
+                proven = self._trials.took(reader)
+                self._keeper.note(*proven, Result(reader, Outcome.ACCEPTED, self._clock(), taken))
                 continue
-            taken = verdict is Verdict.ACCEPTED
-            self._marks += MARK.pack(reader.subscriber_id - first, Sign.ACCEPTED if taken else Sign.NOT_TAKEN)
-            if taken:
-                self._keeper.note(
-                    *self._trials.took(reader),
-                    outcomes.Result(reader, outcomes.RECORDED[verdict], self._clock(), reply.status),
-                )
+            reply = relay.reply(answer)
+            if reply.verdict is Verdict.UNCERTAIN:
+                self._in_doubt(reader)
             else:
+                self._marks += MARK.pack(answer.key - first, Sign.NOT_TAKEN)
                 self._not_taken(reader, reply, struck=answer.struck)
 
     def _in_doubt(self, reader: Reader) -> None:

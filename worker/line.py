@@ -28,21 +28,30 @@ class Message:
 
 
 class Line:
-    """`messages` it has carried, `used_at` when it was last written to or read from (monotonic)."""
+    """For `cap` messages. `used_at` is when it was last written to or read from (monotonic)."""
 
-    def __init__(self, connection: relay.Connection) -> None:
+    def __init__(self, connection: relay.Connection, cap: int) -> None:
         assert connection.sock is not None  # `connect` gives an open one
         self._connection = connection
         self.sock: socket.socket = connection.sock
         self.sock.setblocking(False)
         # Made after EHLO, TLS and log-in: what was offered before them doesn't count (RFC 3207 §4.2).
         self.pipeline = Pipeline(grouping=connection.has_extn("pipelining"))
-        self.messages = 0
+        self._cap, self._messages = cap, 0
         self.used_at = time.monotonic()
         self.watched = False  # for room to write
         self.was_busy = False
         self._output: list[bytes] = []
         self._left = memoryview(b"")
+
+    @property
+    def hungry(self) -> bool:
+        return self.pipeline.hungry and not self.used_up
+
+    @property
+    def used_up(self) -> bool:
+        """It has carried as many messages as it may."""
+        return self._messages >= self._cap
 
     @property
     def blocked(self) -> bool:
@@ -57,7 +66,7 @@ class Line:
         refused = relay.no_address(message.recipient) or self._connection.cannot(message.recipient, message.size)
         if refused is not None:
             return refused
-        self.messages += 1
+        self._messages += 1
         options = self._connection.options(message.recipient, message.size)
         self.pipeline.put(
             Envelope(

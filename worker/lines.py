@@ -43,6 +43,7 @@ class Lines:
         self.fault: relay.Reply | None = None
         self.lost = 0  # connections that broke, or that the relay ended, with a message on them
         self._open: list[Line] = []
+        self._touched: set[Line] = set()  # that may have something to write
         self._opening = 0
         self._closed = False
         self._reopen_at = 0.0
@@ -87,15 +88,13 @@ class Lines:
             threading.Thread(target=self._connect, name="relay-connect", daemon=True).start()
 
     @property
-    def hungry(self) -> Line | None:
-        """A connection that can take a message now."""
-        for line in self._open[: self.most]:
-            if line.pipeline.hungry and line.messages < self._cap:
-                return line
-        return None
+    def hungry(self) -> list[Line]:
+        """The connections that can take messages now; each until its pipeline isn't hungry any more."""
+        return [line for line in self._open[: self.most] if line.hungry]
 
     def put(self, line: Line, message: Message) -> None:
         """On a `hungry` line. What it can't carry is answered at once."""
+        self._touched.add(line)
         refused = line.put(message)
         if refused is not None:
             text = f"{refused.enhanced} {refused.text}".encode()
@@ -104,13 +103,14 @@ class Lines:
     def ready(self) -> list[int]:
         """The keys of messages whose content goes out at the next `write`."""
         going: list[int] = []
-        for line in self._open:
+        for line in self._touched:
             going += line.collect()
         return going
 
     def write(self) -> None:
         """Never waits: what a connection can't take now goes later."""
-        for line in list(self._open):
+        touched, self._touched = self._touched, set()
+        for line in touched:
             if line.has_output and not line.write():
                 self._end(line, line.pipeline.lost())
             elif line.blocked != line.watched:
@@ -154,11 +154,11 @@ class Lines:
             if line is None:
                 self._welcome()
                 continue
-            answers = line.read()
-            self._answers += answers
+            self._touched.add(line)
+            self._answers += line.read()
             if line.pipeline.closed:
                 self._end(line, [])
-            elif line.pipeline.idle and line.messages >= self._cap:
+            elif line.pipeline.idle and line.used_up:
                 self._close(line, politely=True)
 
     def _check(self) -> None:
@@ -197,7 +197,7 @@ class Lines:
             found.close()
         else:
             self.fault = None
-            line = Line(found)
+            line = Line(found, self._cap)
             self._open.append(line)
             self._selector.register(line.sock, selectors.EVENT_READ, line)
 
@@ -210,5 +210,6 @@ class Lines:
 
     def _close(self, line: Line, *, politely: bool) -> None:
         self._open.remove(line)
+        self._touched.discard(line)
         self._selector.unregister(line.sock)
         line.close(politely=politely)

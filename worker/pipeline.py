@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from service.delivery.outcomes import Phase
 
+# What a reply begins with; anything else ends the line.
+CODES = {str(code).encode(): code for code in range(200, 600)}
 LONGEST_REPLY = 64 * 1024  # octets; RFC 5321 §4.5.3.1.5 says 512 a line, with many lines a reply
 
 
@@ -123,16 +125,22 @@ class Pipeline:
         """Replies may come split at any octet, and several at once."""
         lines = (self._buffer + data).split(b"\n") if self._buffer else data.split(b"\n")
         self._buffer = lines.pop()
-        start = 0
-        for number, line in enumerate(lines):
+        begun: list[bytes] = []  # of a reply of several lines
+        for line in lines:
             if line[3:4] == b"-":
+                begun.append(line)
                 continue
-            self._reply(lines[start : number + 1])
-            start = number + 1
+            code = CODES.get(line[:3], 0)
+            text = line[4:].rstrip()
+            if begun:
+                code *= all(one[:3] == line[:3] for one in begun)
+                text = b" ".join([*(one[4:].strip() for one in begun), text])
+                begun = []
+            self._reply(code, text)
             if self.closed:
                 return self._collect()
-        if start < len(lines):  # a reply of several lines, of which the last is still to come
-            self._buffer = b"\n".join([*lines[start:], self._buffer])
+        if begun:  # its last line is still to come
+            self._buffer = b"\n".join([*begun, self._buffer])
         if len(self._buffer) > LONGEST_REPLY:
             return self.lost()
         return self._collect()
@@ -143,24 +151,19 @@ class Pipeline:
             self._end(0, b"")
         return self._collect()
 
-    def _reply(self, lines: list[bytes]) -> None:
-        code = _code(lines)
-        text = b" ".join(line[4:].strip() for line in lines)
-        if code == 0 or not self._awaited:
+    def _reply(self, code: int, text: bytes) -> None:
+        """`code` 0: it is no reply."""
+        if code == 421 or code == 0 or not self._awaited:
             self._end(code if code == 421 else 0, text)
             return
-        phase, envelope = self._awaited[0][:2]
-        if code == 421:
-            self._end(code, text)
-            return
-        self._awaited.popleft()
-        if envelope is None:
+        phase, envelope, _, _ = self._awaited.popleft()
+        if envelope is None or phase is None:
             return  # RSET: a relay that can't take it says so again at MAIL
         if phase is Phase.DOT:
             self._answers.append(envelope.refusal or Answer(envelope.key, phase, code, text))
         elif phase is Phase.DATA:
             self._after_data(envelope, code, text)
-        elif phase is not None:
+        elif not self._grouping or code >= 300:
             self._after_command(phase, envelope, code, text)
 
     def _after_command(self, phase: Phase, envelope: Envelope, code: int, text: bytes) -> None:
@@ -230,13 +233,3 @@ class Pipeline:
     def _collect(self) -> list[Answer]:
         answers, self._answers = self._answers, []
         return answers
-
-
-def _code(lines: list[bytes]) -> int:
-    """The reply's code; 0 when it is none: no three digits of 2xx to 5xx, or another code on each line."""
-    first = lines[0][:3]
-    if not first.isdigit() or not b"200" <= first < b"600":
-        return 0
-    if len(lines) > 1 and any(line[:3] != first for line in lines):
-        return 0
-    return int(first)

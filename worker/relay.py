@@ -5,6 +5,7 @@ smtplib greets, starts TLS and logs in; the transaction is worker/pipeline.py's.
 
 from __future__ import annotations
 
+import functools
 import re
 import smtplib
 import socket
@@ -120,14 +121,25 @@ def connect(address: RelayAddress, hello: str, patience: float = GREETING) -> Co
     return found
 
 
+def taken(answer: Answer) -> str:
+    """The status of a message that the relay has taken, as in "250 2.0.0"; "" of any other."""
+    if answer.phase is not Phase.DOT or not 200 <= answer.code < 300:
+        return ""
+    return _status(answer.code, answer.text[:12].partition(b" ")[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _status(code: int, word: bytes) -> str:
+    """Of millions that are taken nobody reads more than the code."""
+    return reply(Answer(0, Phase.DOT, code, word)).status
+
+
 def reply(answer: Answer) -> Reply:
     """An answer's code and enhanced code, and its text without addresses."""
     said = answer.text.decode("utf-8", "replace")
     enhanced = ENHANCED.match(said)
     believed = enhanced[0] if enhanced and enhanced[1] == str(answer.code)[0] else ""
-    # Of millions that are taken nobody reads the text.
-    text = "" if answer.code == 250 else logs.redact(said)[:200]
-    return Reply(answer.phase, answer.code, believed, text)
+    return Reply(answer.phase, answer.code, believed, logs.redact(said)[:200])
 
 
 def _tls(address: RelayAddress) -> ssl.SSLContext:

@@ -47,12 +47,12 @@ class Relay:
     def _try(self, message: Message) -> relay.Reply:
         lines = self._lines
         answers: list[Answer] = []
-        while (line := lines.hungry) is None:
+        while not lines.hungry:
             lines.want()
             answers = lines.turn(1.0)
             if lines.unreachable is not None:
                 return lines.unreachable
-        lines.put(line, message)
+        lines.put(lines.hungry[0], message)
         while not answers:
             lines.ready()
             lines.write()

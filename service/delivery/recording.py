@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+import sqlalchemy
 from sqlalchemy import DateTime, Integer, String, Table, and_, bindparam, case, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -98,9 +99,10 @@ def _row(result: Result) -> tuple[Any, ...]:
 
 def _write(session: Session, claimed: Claimed, rows: Sequence[tuple[Any, ...]]) -> None:
     """A thousand rows are eight arrays: the statement is read and planned once, and short."""
-    columns = dict(zip(ARRAYS, map(list, zip(*rows, strict=True)), strict=True))
+    columns = {name: db.array(column) for name, column in zip(ARRAYS, zip(*rows, strict=True), strict=True)}
     spread = select(
-        literal(claimed.issue_id), *(func.unnest(bindparam(name, type_=kind)) for name, kind in ARRAYS.items())
+        literal(claimed.issue_id),
+        *(func.unnest(sqlalchemy.cast(bindparam(name, type_=String()), kind)) for name, kind in ARRAYS.items()),
     )
     given = postgresql.insert(cast(Table, Delivery.__table__)).from_select(["issue_id", *ARRAYS], spread)
     session.connection().execute(_upsert(given), columns)

@@ -10,7 +10,7 @@ from email_validator import EmailNotValidError, EmailSyntaxError, validate_email
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service import errors, links
+from service import db, errors, links
 from service.subscribers.models import Suppression, SuppressionReason
 
 PURPOSE = "suppression"
@@ -68,7 +68,9 @@ def suppress(*, session: Session, now: datetime, email_key: str, reason: Suppres
 def suppressed(*, session: Session, email_keys: Collection[str]) -> set[str]:
     """Those of `email_keys` that we may not mail."""
     by_hash = {hashed: key for key in email_keys for hashed in links.keyed_hashes(PURPOSE, key)}
-    found = session.scalars(select(Suppression.address_hash).where(Suppression.address_hash.in_(by_hash)))
+    found = session.scalars(
+        select(Suppression.address_hash).where(db.one_of(session, Suppression.address_hash, by_hash))
+    )
     return {by_hash[hashed] for hashed in found}
 
 
