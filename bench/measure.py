@@ -90,7 +90,10 @@ def run(case: Case, scene: Stage, more: dict[str, str]) -> Outcome:
             readers.tick(WARMING_UP, min(WARM, case.readers))
             outcome.connections_allowed = settings.current().relay_connections
             with Running(scene, env, recorder) as running:
-                _Case(case, scene, running, recorder, sink, port, outcome).run()
+                try:
+                    _Case(case, scene, running, recorder, sink, port, outcome).run()
+                except AssertionError as fault:
+                    raise RuntimeError(f"{fault}\n{running.tails()}") from fault
     return outcome
 
 
@@ -189,11 +192,12 @@ class _Case:
                 if now - sampled > SAMPLE:
                     most, sampled = max(most, proc.connections(self._port)), now
                 if now - moved > STALLED:
-                    raise RuntimeError(f"no mail for {STALLED:.0f} s, {seen - counted} came\n{self._running.tails()}")
+                    raise AssertionError(f"no mail for {STALLED:.0f} s, {seen - counted} came")
 
     def _cpu(self) -> dict[str, float]:
         return {
             "newsletter": proc.cpu(self._worker.pid),
+            "newsletter_in_kernel": proc.cpu_in_kernel(self._worker.pid),
             "sink": proc.cpu_of(self._sink.pid),
             "postgresql": proc.cpu_with_children(self._stage.postgres_pid),
             "valkey": proc.cpu_of(self._stage.redis_pid),

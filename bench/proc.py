@@ -16,6 +16,11 @@ def cpu(leader: int) -> float:
     return sum(sum(float(stat[place]) for place in range(11, 15)) for _, stat in _group(leader)) * TICK
 
 
+def cpu_in_kernel(leader: int) -> float:
+    """The part of `cpu` that is the system's: copying to and from sockets, mostly."""
+    return sum(float(stat[12]) + float(stat[14]) for _, stat in _group(leader)) * TICK
+
+
 def cpu_with_children(parent: int) -> float:
     """As `cpu`, for a server whose children leave its group: PostgreSQL's do."""
     mine = [stat for pid, stat in _processes() if pid == parent or int(stat[1]) == parent]

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 RESULTS = Path(__file__).with_name("results")
 HEADS = (
     "case", "bytes", "mails/s", "smtp-source", "ratio", "from press", "ratio", "first mail s",
-    "CPU µs", "sink", "PostgreSQL", "Redis", "peak MB", "lines", "confirm p50 s", "p99 s", "of",
+    "CPU µs", "in kernel", "sink", "PostgreSQL", "Redis", "peak MB", "lines", "confirm p50 s", "p99 s", "of",
 )  # fmt: skip
 Row = tuple[str, ...]
 
@@ -43,6 +43,7 @@ def row(outcome: Outcome) -> Row:
         f"{ratio_from_press(outcome):.2f}",
         f"{max(each.first_mail for each in rounds):.2f}",
         f"{cpu['newsletter']:.0f}",
+        f"{cpu['newsletter_in_kernel']:.0f}",
         f"{cpu['sink']:.0f}",
         f"{cpu['postgresql']:.0f}",
         f"{cpu['valkey']:.0f}",

@@ -23,7 +23,7 @@ def a_round(rate: float, *references: float, audience: int = 20_000, first_mail:
         seconds=first_mail + audience / rate,
         references=list(references),
         connections=20,
-        cpu_us={"newsletter": 30.0, "sink": 40.0, "postgresql": 20.0, "valkey": 5.0},
+        cpu_us={"newsletter": 30.0, "newsletter_in_kernel": 12.0, "sink": 40.0, "postgresql": 20.0, "valkey": 5.0},
         confirmations=[0.1, 0.2, 0.3],
         load=1.0,
     )
