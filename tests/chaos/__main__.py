@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [STORY…] [--short] [--seed N] [--readers N] [--keep FOLDER]`
+"""`python -m tests.chaos [STORY…] [--short] [--seed N] [--readers N] [--rate N] [--keep FOLDER]`
 
 Prints a line for each story; exit status 1 when anybody was missed or had it twice, or the books are wrong.
 """
@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -23,14 +24,14 @@ from tests.chaos.play import Play, Story, play
 from tests.chaos.stage import Servers, Stage
 from tests.chaos.stories import STORIES
 
-HEAD = f"{'story':<52} readers {'sent':>7} missing twice {'uncertain':>13} refused books {'s':>4}"
+HEAD = f"{'story':<58} readers {'sent':>7} missing twice {'uncertain':>13} refused books {'s':>4}"
 
 
 def line(found: Play, verdict: Verdict) -> str:
-    title = f"{found.story.name:<8} {found.story.title}"
+    title = f"{found.story.name:<10} {found.story.title}"
     doubts = f"{verdict.uncertain} (≤ {found.allowed.doubts})"
     return (
-        f"{title:<52} {verdict.readers:>7} {verdict.sent:>7} {verdict.missing:>7} {verdict.twice:>5} {doubts:>13} "
+        f"{title:<58} {verdict.readers:>7} {verdict.sent:>7} {verdict.missing:>7} {verdict.twice:>5} {doubts:>13} "
         f"{verdict.refused:>7} {'yes' if verdict.balance else 'NO':<5} {time.monotonic() - found.started:>4.0f}"
         f"{'  ' + '; '.join(found.notes) if found.notes else ''}"
     )
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a few stories with a few thousand readers")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000))
     parser.add_argument("--readers", type=int, default=0)
+    parser.add_argument("--rate", type=float, help="messages a second that the sink takes; 0: as many as come")
     parser.add_argument("--keep", type=Path, help="keep logs and lists here")
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -69,7 +71,9 @@ def main() -> int:
     wrong = 0
     with theatre(given.keep) as folder, Servers(folder) as servers:
         for story in chosen(given.stories, short=given.short):
-            with Stage(servers, story.name, given.seed).open() as stage:
+            if given.rate is not None:
+                story = replace(story, rate=given.rate)
+            with Stage(servers, story.name, given.seed, embedded=story.embedded).open() as stage:
                 found, verdict = play(story, stage, seed=given.seed, short=given.short, readers=given.readers)
                 print(line(found, verdict), flush=True)
                 for fault in verdict.faults:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -125,6 +126,13 @@ class Sink:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def freeze(self, seconds: float) -> None:
+        """It says nothing for so long, and then goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
 
     def order(self, **faults: object) -> dict[str, Any]:
         self._orders.update(faults)

@@ -35,6 +35,7 @@ class Story:
     hurry: bool = False
     workers: tuple[str, ...] = ("first", "second")
     others: tuple[str, ...] = ("clock", "beat")
+    embedded: bool = False
     allowed: Allowed = field(default_factory=Allowed)
 
 
@@ -75,13 +76,18 @@ class Play:
             time.sleep(0.01)
         return True
 
-    def kill(self, name: str = "") -> str:
+    def kill(self, name: str = "") -> None:
         """SIGKILL to the process group of one that is at work, or of this one; the same starts again at once."""
         name = name or self.at_work()
         self.allowed.doubts += self.stage.connections(name)
         self.stage.crew[name].kill()
         self.stage.staff(name)
-        return name
+
+    def kill_child(self) -> None:
+        """As when memory is short: the process that sends dies, and its parent starts another."""
+        name = self.at_work()
+        self.allowed.doubts += self.stage.connections(name)
+        self.stage.kill_children(name)
 
     def at_work(self) -> str:
         """A worker, at random, that has the relay on the line."""

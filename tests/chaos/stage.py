@@ -15,10 +15,10 @@ from typing import Self
 import flask
 import flask_migrate
 import psutil  # type: ignore[import-untyped]
-from sqlalchemy import text
+from sqlalchemy import TextClause, bindparam, text
 
 from service import app as service_app
-from service import db, settings
+from service import db, heartbeat, settings
 from service.delivery import books
 from service.issues import approval, assembly, rota
 from service.issues.models import Issue, IssueState, find
@@ -29,16 +29,41 @@ from tests.conftest import SECRET
 CELERY = ("celery", "-A", "worker.app")
 LEASE = 4
 TEMPLATE = "migrated"
+# In words that both databases know.
 READERS = """
-    WITH made AS (
-        INSERT INTO subscribers (email, email_key, language, created_at)
-        SELECT address, address, CASE WHEN n % 5 = 0 THEN 'en' ELSE 'nl' END, :before
-        FROM (SELECT n, 'lezer' || n || '.' || :slug || '@gemeente' || n % 37 || '.example' AS address
-              FROM generate_series(1, :readers) AS n) AS addresses
-        RETURNING id
-    )
+    INSERT INTO subscribers (email, email_key, language, created_at)
+    WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < :readers)
+    SELECT address, address, CASE WHEN n % 5 = 0 THEN 'en' ELSE 'nl' END, :before
+    FROM (SELECT n, 'lezer' || n || '.' || :slug || '@gemeente' || (n % 37) || '.example' AS address
+          FROM counted) AS made
+"""
+SUBSCRIBED = """
     INSERT INTO subscriptions (theme_id, subscriber_id, state, requested_at, confirmed_at)
-    SELECT :theme, id, 'active', :before, :before FROM made
+    SELECT :theme, id, 'active', :before, :before FROM subscribers WHERE email LIKE '%.' || :slug || '@%'
+"""
+DEFERRED_BATCHES = """
+    UPDATE batches SET due_at = :now, nudged_at = NULL
+    WHERE issue_id = :issue AND state = 'waiting' AND due_at > :now
+    AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.issue_id = :issue AND d.outcome = 'deferred'
+                AND d.subscriber_id BETWEEN first_id AND last_id)
+    RETURNING first_id, last_id
+"""
+DEFERRED = """
+    UPDATE deliveries SET retry_at = :now WHERE issue_id = :issue AND outcome = 'deferred' AND retry_at > :now
+    AND subscriber_id BETWEEN :first AND :last
+"""
+LEAVE = """
+    UPDATE subscriptions SET state = 'ended', end_reason = 'unsubscribed', ended_at = :now
+    WHERE state = 'active' AND theme_id = (SELECT theme_id FROM issues WHERE id = :issue)
+    AND subscriber_id % :one_in = :which
+"""
+AUDIENCE = """
+    SELECT coalesce(s.email, 'subscriber ' || d.subscriber_id), coalesce(d.outcome, ''), coalesce(d.status, ''),
+        coalesce(a.end_reason = 'unsubscribed', false)
+    FROM (SELECT subscriber_id, end_reason FROM subscriptions
+          WHERE theme_id = (SELECT theme_id FROM issues WHERE id = :issue)) AS a
+    FULL JOIN (SELECT * FROM deliveries WHERE issue_id = :issue) AS d ON d.subscriber_id = a.subscriber_id
+    LEFT JOIN subscribers AS s ON s.id = a.subscriber_id
 """
 
 
@@ -62,17 +87,20 @@ class Servers:
 
 @dataclass(frozen=True)
 class Row:
-    """What the database says of one of the audience; `outcome` "" when it has nothing."""
+    """What the database says of one of the audience; `outcome` "" when it has nothing. `left`: unsubscribed."""
 
     email: str
     outcome: str
     status: str
+    left: bool
 
 
 class Stage:
-    """A database, a sink and processes. Within `open()` this process looks at the same database."""
+    """A database, a sink and processes. Within `open()` this process looks at the same database.
+    `embedded`: all of the house in one process, with SQLite and without Redis.
+    """
 
-    def __init__(self, servers: Servers, name: str, seed: int, **chosen: object) -> None:
+    def __init__(self, servers: Servers, name: str, seed: int, *, embedded: bool = False, **chosen: object) -> None:
         self.postgres, self.valkey = servers.postgres, servers.valkey
         self.folder = servers.folder / name
         self.folder.mkdir()
@@ -80,8 +108,9 @@ class Stage:
         self.sink = Sink(self.folder, seed)
         self.valkey.empty()
         self.env = {
-            "DATABASE_URL": self.postgres.create(self.database, TEMPLATE),
-            "REDIS_URL": self.valkey.url,
+            "DATABASE_URL": "" if embedded else self.postgres.create(self.database, TEMPLATE),
+            "REDIS_URL": "" if embedded else self.valkey.url,
+            "PORT": str(processes.free_port()),
             "SMTP_URL": self.sink.url,
             **_settings(self.folder),
             **{name.upper(): str(value) for name, value in chosen.items()},
@@ -93,6 +122,8 @@ class Stage:
     def open(self) -> Iterator[Self]:
         try:
             with _house(self.env):
+                if not self.env["DATABASE_URL"]:
+                    flask_migrate.upgrade(directory=service_app.MIGRATIONS)
                 yield self
         finally:
             for process in self.crew.values():
@@ -100,7 +131,7 @@ class Stage:
             self.sink.kill()
 
     def staff(self, *names: str, **environment: str) -> None:
-        """Start who isn't there: "beat…", "clock…", and anybody else sends newsletters."""
+        """Start who isn't there: "beat…", "clock…", "up" for all in one, and anybody else sends newsletters."""
         for name in names:
             if name in self.crew and self.crew[name].running:
                 continue
@@ -109,6 +140,8 @@ class Stage:
                 command = (*CELERY, "worker", "-Q", "confirmation,clock", "-c", "1", "-n", f"{name}@%h")
             elif name.startswith("beat"):
                 command = (*CELERY, "beat")
+            elif name == "up":
+                command = ("vinkje", "up")
             self.crew[name] = processes.Process(command, {**self.env, **environment}, self.folder / f"{name}.log")
 
     def ready(self, *names: str) -> None:
@@ -129,6 +162,11 @@ class Stage:
                     )
         return count
 
+    def kill_children(self, name: str) -> None:
+        for child in psutil.Process(self.crew[name].pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+
     def freeze(self, name: str) -> None:
         """A machine that hangs: the whole process group stands still."""
         os.killpg(self.crew[name].pid, signal.SIGSTOP)
@@ -143,7 +181,8 @@ class Stage:
             theme = make.theme(session, slug)
             make.item(session, slug)
             values = {"before": now - timedelta(days=1), "slug": slug, "readers": readers, "theme": theme.id}
-            session.execute(text(READERS), values)
+            for statement in (READERS, SUBSCRIBED):
+                session.execute(_timed(statement), values)
             week, hour = rota.week_of(now + timedelta(hours=1)), now + timedelta(hours=1)
             made = Issue(theme_id=theme.id, week=week, send_at=hour, planned_at=now, state=IssueState.PLANNED)
             session.add(made)
@@ -167,23 +206,20 @@ class Stage:
         """
         now = {"now": datetime.now(UTC), "issue": issue_id}
         with db.transaction() as session:
-            due = session.execute(
-                text(
-                    "UPDATE batches SET due_at = :now, nudged_at = NULL WHERE issue_id = :issue AND state = 'waiting' "
-                    "AND due_at > :now AND EXISTS (SELECT FROM deliveries AS d WHERE d.issue_id = :issue "
-                    "AND d.outcome = 'deferred' AND d.subscriber_id BETWEEN first_id AND last_id) "
-                    "RETURNING first_id, last_id"
-                ),
-                now,
-            ).all()
-            for first_id, last_id in due:
-                session.execute(
-                    text(
-                        "UPDATE deliveries SET retry_at = :now WHERE issue_id = :issue AND outcome = 'deferred' "
-                        "AND subscriber_id BETWEEN :first AND :last AND retry_at > :now"
-                    ),
-                    {**now, "first": first_id, "last": last_id},
-                )
+            for first_id, last_id in session.execute(_timed(DEFERRED_BATCHES), now).all():
+                session.execute(_timed(DEFERRED), {**now, "first": first_id, "last": last_id})
+
+    def leave(self, issue_id: int, *, one_in: int, which: int) -> None:
+        """So many of its readers end their subscription now."""
+        values = {"now": datetime.now(UTC), "issue": issue_id, "one_in": one_in, "which": which}
+        with db.transaction() as session:
+            session.execute(_timed(LEAVE), values)
+
+    def since_tick(self) -> float:
+        """Seconds since the clock last did its round."""
+        with db.transaction() as session:
+            last = heartbeat.last(session=session)
+        return (datetime.now(UTC) - last).total_seconds() if last else 0.0
 
     def books(self, issue_id: int) -> books.Books:
         with db.transaction() as session:
@@ -191,15 +227,8 @@ class Stage:
 
     def rows(self, issue_id: int) -> list[Row]:
         """One for each of the audience, and for who has a delivery without being in it."""
-        query = """
-            SELECT coalesce(s.email, 'subscriber ' || d.subscriber_id), coalesce(d.outcome, ''), coalesce(d.status, '')
-            FROM (SELECT subscriber_id FROM subscriptions
-                  WHERE theme_id = (SELECT theme_id FROM issues WHERE id = :issue)) AS a
-            FULL JOIN (SELECT * FROM deliveries WHERE issue_id = :issue) AS d ON d.subscriber_id = a.subscriber_id
-            LEFT JOIN subscribers AS s ON s.id = a.subscriber_id
-        """
         with db.transaction() as session:
-            return [Row(*row) for row in session.execute(text(query), {"issue": issue_id})]
+            return [Row(*row) for row in session.execute(text(AUDIENCE), {"issue": issue_id})]
 
     def dead(self) -> list[str]:
         """Who isn't running, although nobody killed them."""
@@ -207,7 +236,15 @@ class Stage:
 
 
 def _says_ready(log: Path) -> bool:
-    return " ready." in log.read_text(errors="replace")
+    """Celery's words, or those of `vinkje up`."""
+    said = log.read_text(errors="replace")
+    return " ready." in said or "Ctrl-C stops" in said
+
+
+def _timed(statement: str) -> TextClause:
+    """With the house's own kind of time, which SQLite needs."""
+    names = [name for name in ("now", "before") if f":{name}" in statement]
+    return text(statement).bindparams(*(bindparam(name, type_=db.UtcDateTime()) for name in names))
 
 
 def _settings(folder: Path) -> dict[str, str]:
