@@ -61,6 +61,7 @@ class Pass:
         self._readers = {reader.subscriber_id: reader for reader in job.readers}
         self._trials = Trials(job.readers, seed=job.claimed.batch_id * 1000 + job.claimed.fence, clock=clock)
         self._resend = settings.current().uncertain == "resend"
+        self._straight: set[int] = set()  # recorded as in doubt before they went out
         self._marks = bytearray()  # of answers that the journal hasn't had yet
         self._stop: Ending | None = None
         self._shared_at = time.monotonic()
@@ -132,9 +133,10 @@ class Pass:
     def _record_straight(self, going: Sequence[int]) -> bool:
         """Without a journal the database must know first: in doubt, until the answer comes."""
         now = self._clock()
+        self._straight.update(going)
         return self._keeper.straight(
             [
-                outcomes.doubtful(reader=self._readers[number], doubt=Doubt.WORKER_LOST, now=now, resend=False)
+                outcomes.doubtful(reader=self._readers[number], doubt=Doubt.WORKER_LOST, now=now, resend=self._resend)
                 for number in going
             ]
         )
@@ -165,6 +167,9 @@ class Pass:
 
     def _not_taken(self, reader: Reader, reply: relay.Reply, *, struck: bool) -> None:
         verdict = reply.verdict
+        if reader.subscriber_id in self._straight:
+            self._straight.remove(reader.subscriber_id)
+            self._keeper.note(outcomes.untouched(reader=reader, status=reply.status, now=self._clock()))
         if verdict is Verdict.NOBODY:
             self._watch.said = reply
             if reply.enhanced == outcomes.TOO_FAST:

@@ -47,11 +47,15 @@ class Ending(StrEnum):
     NO_LINE = "no_line"  # the relay has enough of us for now
     NO_JOURNAL = "no_journal"  # who held the batch before may have sent mails, and what it wrote can't be read
     TROUBLE = "trouble"  # of the relay's: the round was paused
+    BROKEN = "broken"  # something unforeseen; who comes next must ask the journal what was under way
     LOST = "lost"  # another worker may have the batch
 
 
-PAUSES = {Ending.NO_LINE: RELAY_PAUSE, Ending.NO_JOURNAL: RELAY_PAUSE, Ending.NO_SHARE: SHARE_PAUSE}
-GROWING = frozenset({Ending.NO_LINE, Ending.NO_JOURNAL})
+# The batch stays held until its pause is over, as if we had died: who claims it then asks the journals, those that
+# we didn't ask and our own.
+AS_DEAD = frozenset({Ending.NO_JOURNAL, Ending.BROKEN})
+PAUSES = {Ending.NO_SHARE: SHARE_PAUSE, **dict.fromkeys((Ending.NO_LINE, *AS_DEAD), RELAY_PAUSE)}
+GROWING = frozenset({Ending.NO_LINE, *AS_DEAD})
 
 
 def clock_seconds() -> float:
@@ -207,5 +211,8 @@ class Keeper:
             pause = PAUSES.get(ending, timedelta(0))
             if ending in GROWING:
                 pause = min(pause * self._claimed.fence, LONGEST_PAUSE)
-            batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)
+            if ending in AS_DEAD:
+                batches.guard(session, self._claimed, due_at=now + pause)
+            else:
+                batches.release(session=session, now=now, claimed=self._claimed, due_at=now + pause)
             limits.leave(session=session, name=self._name)  # others may have its share at once

@@ -20,6 +20,7 @@ class Pace:
         self.tokens: int | None = None
         self._ceiling: int | None = None
         self._moved_at = 0.0
+        self._slowed_at = float("-inf")
         self._sent = 0
         self._recorded: deque[tuple[float, int]] = deque()
 
@@ -33,8 +34,9 @@ class Pace:
 
     def slower(self, now: float) -> None:
         """The relay said 421, or 4xx before it knew whom the mail was for: half the connections (requirements 1.10)."""
-        if self._ceiling is not None and now - self._moved_at < CALM_SECONDS:
+        if now - self._slowed_at < CALM_SECONDS:
             return
+        self._slowed_at = now
         self._ceiling = max(1, self.connections(now) // 2)
         self._moved_at = now
 

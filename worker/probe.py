@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from service import db, settings
-from service.delivery import breaker
+from service.delivery import breaker, outcomes
 from service.delivery.models import Trouble
 from service.delivery.outcomes import Phase
 from worker import relay
@@ -36,6 +36,8 @@ def probe(*, sender: str, clock: Callable[[], datetime]) -> None:
 
 def trouble(reply: relay.Reply) -> Trouble:
     """What it means that a connection isn't to be had, or MAIL refused."""
+    if reply.enhanced == outcomes.TOO_FAST:
+        return Trouble.SLOW_DOWN
     if reply.phase is Phase.LOGIN and reply.code:
         return Trouble.LOGIN
     return Trouble.REFUSES if reply.code >= 500 else Trouble.DOWN

@@ -13,17 +13,19 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from service import db, mail, settings, wire
-from service.delivery import batches, limits, recording, rounds
+from service import db, errors, mail, settings, wire
+from service.delivery import batches, limits, nudges, recording, rounds
 from service.delivery.batches import Claimed
 from service.issues import editions
 from service.issues.models import IssueState
 from worker import dispatch, journal
 from worker.dispatch import Job
 from worker.journal import Journal
-from worker.keeper import Ending, Keeper
+from worker.keeper import AS_DEAD, Ending, Keeper
 from worker.lines import Lines
 from worker.pace import Pace
+
+NO_SHARE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ def send(*, batch_id: int, desk: Desk) -> None:
     with Keeper(
         claimed, lease=lease, clock=desk.clock, name=name(), pace=desk.pace, lines=lambda: desk.lines.count
     ) as keeper:
-        ending = Ending.NO_LINE  # also after something unforeseen: the rest is tried again later
+        ending = Ending.BROKEN  # until something is known
         try:
             recover(claimed=claimed, lease=lease, desk=desk)
             job = _prepare(claimed, read_at, desk)
@@ -67,9 +69,12 @@ def send(*, batch_id: int, desk: Desk) -> None:
         except journal.Unreadable:
             log.error("journal_unreadable")
             ending = Ending.NO_JOURNAL
+        except errors.FenceLost:
+            ending = Ending.LOST
         finally:
+            desk.lines.abandon()  # after something unforeseen: no answer must come to the next batch
             ending = keeper.conclude(ending, read_at=read_at)
-    if ending is not Ending.LOST:
+    if ending is not Ending.LOST and ending not in AS_DEAD:
         desk.journal.drop()
     log.info("batch_let_go", ending=str(ending), sent=keeper.recorded, seconds=round(time.monotonic() - started, 2))
     if ending is Ending.THROUGH:
@@ -102,7 +107,8 @@ def recover(*, claimed: Claimed, lease: timedelta, desk: Desk) -> None:
     """What the workers that held the batch before us, and died, had in their journals. Raises Unreadable."""
     if claimed.since_fence == claimed.fence:
         return
-    kept = desk.journal.read(claimed.batch_id, range(claimed.since_fence, claimed.fence))
+    fences = range(claimed.since_fence, claimed.fence)
+    kept = desk.journal.read(claimed.batch_id, fences)
     told = journal.tell(kept, claimed.first_id)
     log.warning("batch_taken_over", accepted=len(told.accepted), doubtful=len(told.doubtful))
     with db.transaction() as session:
@@ -115,6 +121,7 @@ def recover(*, claimed: Claimed, lease: timedelta, desk: Desk) -> None:
             lease=lease,
             resend=settings.current().uncertain == "resend",
         )
+    desk.journal.forget(claimed.batch_id, fences)
 
 
 def name() -> str:
@@ -124,17 +131,35 @@ def name() -> str:
 
 def _claim(batch_id: int, lease: timedelta, desk: Desk) -> Claimed | None:
     now = desk.clock()
-    with db.transaction() as session:
-        claimed = batches.claim(session=session, now=now, batch_id=batch_id, lease=lease)
-        if claimed is None:
-            return None
-        share = limits.report(
-            session=session, now=now, name=name(), issue_id=claimed.issue_id, connections=desk.lines.count, rate=0.0
-        )
+    try:
+        with db.transaction() as session:
+            claimed = batches.claim(session=session, now=now, batch_id=batch_id, lease=lease)
+            if claimed is None:
+                return None
+            share = limits.report(
+                session=session, now=now, name=name(), issue_id=claimed.issue_id, connections=desk.lines.count, rate=0.0
+            )
+            if not share.connections:
+                raise _NoShare
+    except _NoShare:
+        _leave_to_others(batch_id, desk)
+        return None
     desk.pace.share = share.connections
     if share.rate and desk.pace.tokens is None:
         desk.pace.granted(0)
     return claimed
+
+
+class _NoShare(Exception):
+    """Every connection that the relay allows is another worker's."""
+
+
+def _leave_to_others(batch_id: int, desk: Desk) -> None:
+    """We heard the bell in vain: wait a moment, then ring it again for whoever has a connection."""
+    if not desk.halted():
+        time.sleep(NO_SHARE_SECONDS)
+    with db.transaction() as session:
+        nudges.again(session=session, now=desk.clock(), batch_id=batch_id)
 
 
 def _prepare(claimed: Claimed, now: datetime, desk: Desk) -> Job:

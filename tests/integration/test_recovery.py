@@ -22,7 +22,9 @@ from service.subscribers.models import EndReason, Subscriber
 from tests import fakes
 from tests.integration.trips import BUSY, Begin, Round, address, everybody, got
 from worker import sender
-from worker.journal import MARK, FileJournal, Journal, RedisJournal, Sign
+from worker.file_journal import FileJournal
+from worker.journal import MARK, Journal, Sign
+from worker.redis_journal import RedisJournal
 
 Doorbells = list[tuple[str, tuple[int, ...]]]
 LEASE = timedelta(seconds=60)

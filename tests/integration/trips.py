@@ -16,7 +16,7 @@ from service.delivery.models import Batch
 from service.issues.models import Issue, find
 from tests import fakes, make
 from tests.make import NOW
-from worker import journal, lines, pace, probe, sender
+from worker import file_journal, journal, lines, pace, probe, sender
 
 DEAD, FULL, BUSY = "550 5.1.1 unknown", "552 5.2.2 full", "450 4.2.1 later"
 OURS = "550 5.7.1 we don't like your domain"
@@ -42,7 +42,7 @@ class Round:
         settings.use(settings.current().model_copy(update={"smtp_url": url}))
         opened = lines.Lines(urls.relay(url), hello="vinkje.example")
         self.opened.append(opened)
-        kept = kept or journal.FileJournal(settings.current().data_dir)
+        kept = kept or file_journal.FileJournal(settings.current().data_dir)
         self.desk = sender.Desk(opened, kept, pace.Pace(), clock=self.clock, halted=lambda: self.halted)
 
     def clock(self) -> datetime:
