@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Session
 
 from service import db, settings
@@ -64,9 +64,9 @@ def report(
     values = {"issue_id": issue_id, "seen_at": now, "connections": connections, "rate": rate}
     row = db.insert(session, Sender).values(name=name, **values)
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
-    fresh = Sender.seen_at > now - FRESH
-    number = session.scalar(select(func.count()).where(fresh)) or 1
-    before = session.scalar(select(func.count()).where(fresh, Sender.name < name)) or 0
+    ahead = func.sum(case((Sender.name < name, 1), else_=0))
+    counted = session.execute(select(func.count(), ahead).where(Sender.seen_at > now - FRESH)).one()
+    number, before = counted[0] or 1, int(counted[1] or 0)
     most = together(row=breaker.look(session=session), now=now)
     return Limits(most.connections // number + (1 if before < most.connections % number else 0), most.rate)
 
