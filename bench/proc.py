@@ -49,7 +49,8 @@ def connections(port: int) -> int:
     """Open connections to a port on loopback, counted at the client's end."""
     wanted = f":{port:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return sum(1 for line in lines if (parts := line.split())[2].endswith(wanted) and parts[3] == ESTABLISHED)
+    # A set: the kernel may show a line twice when others come and go while we read.
+    return len({parts[1] for line in lines if (parts := line.split())[2].endswith(wanted) and parts[3] == ESTABLISHED})
 
 
 def listens(port: int) -> bool:
