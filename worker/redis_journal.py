@@ -63,7 +63,7 @@ class RedisJournal:
             if fresh:
                 self._rewrite(self._connection)
             else:
-                self._say("APPEND", len(self._kept), "APPEND", self._key, marks)
+                self._append(self._connection, marks)
             return self._take_in()
         except FAULTS as fault:
             self._lose(fault)
@@ -93,6 +93,13 @@ class RedisJournal:
         assert self._connection is not None
         self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
         self._owed.append((kind, answer, time.monotonic()))
+
+    def _append(self, connection: _Connection, marks: bytes) -> None:
+        """Written out by hand: at each turn, packing the command would cost more than sending it."""
+        key = self._key.encode()
+        command = b"*3\r\n$6\r\nAPPEND\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(marks), marks)
+        connection.send_packed_command([command], check_health=False)
+        self._owed.append(("APPEND", len(self._kept), time.monotonic()))
 
     def _rewrite(self, connection: _Connection) -> None:
         self._say("SET", -1, "SET", self._key, bytes(self._kept), "EX", KEEP_SECONDS)

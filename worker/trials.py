@@ -43,7 +43,7 @@ class Trials:
         self._begun: dict[int, int] = {}  # subscriber → turn, of those under way
         self._struck: dict[int, int] = {}  # subscriber → turn at which the line ended
         self._bad: set[str] = set()
-        self.good: set[str] = set()  # domains for which a mail was taken
+        self._taken: list[Reader] = []
         self.aside: list[Aside] = []
         self.breaks = 0  # ends of a line since a mail was taken
 
@@ -53,10 +53,16 @@ class Trials:
         return not self._queue
 
     @property
+    def good(self) -> set[str]:
+        """The domains for which a mail was taken. Asked seldom: so it isn't kept up for each mail."""
+        return {reader.domain for reader in self._taken}
+
+    @property
     def suspicious(self) -> bool:
         """So much trouble and nothing taken: is it the relay?"""
-        fresh = sum(1 for one in self.aside if not one.reader.attempts)
-        return fresh >= MOST_REFUSALS or self.breaks >= MOST_BREAKS
+        if self.breaks >= MOST_BREAKS:
+            return True
+        return bool(self.aside) and sum(1 for one in self.aside if not one.reader.attempts) >= MOST_REFUSALS
 
     def next(self) -> Reader:
         """Only while not `empty`."""
@@ -68,7 +74,7 @@ class Trials:
     def took(self, reader: Reader) -> list[Result]:
         """The relay took this reader's mail. Gives what is now known of those who stood aside."""
         begun = self._begun.pop(reader.subscriber_id)
-        self.good.add(reader.domain)
+        self._taken.append(reader)
         self.breaks = 0
         if not self.aside:
             return []
