@@ -142,14 +142,15 @@ class Pass:
         )
 
     def _hear(self, answers: Sequence[Answer]) -> None:
-        first = self._job.claimed.first_id
+        first, now = self._job.claimed.first_id, self._clock()
+        results: list[Result] = []
         for answer in answers:
             reader = self._readers[answer.key]
             taken = relay.taken(answer)
             if taken:  # nearly always: so nothing else is asked of it
                 self._marks += MARK.pack(answer.key - first, Sign.ACCEPTED)
-                proven = self._trials.took(reader)
-                self._keeper.note(*proven, Result(reader, Outcome.ACCEPTED, self._clock(), taken))
+                results.append(Result(reader, Outcome.ACCEPTED, now, taken))
+                results += self._trials.took(reader)
                 continue
             reply = relay.reply(answer)
             if reply.verdict is Verdict.UNCERTAIN:
@@ -157,6 +158,7 @@ class Pass:
             else:
                 self._marks += MARK.pack(answer.key - first, Sign.NOT_TAKEN)
                 self._not_taken(reader, reply, struck=answer.struck)
+        self._keeper.note(*results)
 
     def _in_doubt(self, reader: Reader) -> None:
         """The line broke between the dot and its answer."""

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker import relay
 from worker.pipeline import Answer, Envelope, Pipeline
@@ -14,8 +14,7 @@ from worker.pipeline import Answer, Envelope, Pipeline
 CHUNK = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message to one recipient. `content` is dot-stuffed and ends with CRLF; `size` counts it unstuffed
     (RFC 1870 §3). `key` is the caller's own.
     """
@@ -38,6 +37,9 @@ class Line:
         # Made after EHLO, TLS and log-in: what was offered before them doesn't count (RFC 3207 §4.2).
         self.pipeline = Pipeline(grouping=connection.has_extn("pipelining"))
         self._cap, self._messages = cap, 0
+        self._sizes = connection.has_extn("size")
+        self._most = connection.largest
+        self._tls = isinstance(self.sock, ssl.SSLSocket)
         self.used_at = time.monotonic()
         self.watched = False  # for room to write
         self.was_busy = False
@@ -63,19 +65,17 @@ class Line:
 
     def put(self, message: Message) -> relay.Reply | None:
         """Gives why it can't be sent here, or None."""
-        refused = relay.no_address(message.recipient) or self._connection.cannot(message.recipient, message.size)
-        if refused is not None:
-            return refused
+        key, sender, recipient, content, size = message
+        plain = recipient.isascii()
+        if not plain or size > self._most or relay.UNSAFE.search(recipient):
+            refused = relay.no_address(recipient) or self._connection.cannot(recipient, size)
+            if refused is not None:
+                return refused
         self._messages += 1
-        options = self._connection.options(message.recipient, message.size)
-        self.pipeline.put(
-            Envelope(
-                key=message.key,
-                mail=f"MAIL FROM:<{message.sender}>{options}\r\n".encode(),
-                rcpt=f"RCPT TO:<{message.recipient}>\r\n".encode(),
-                content=message.content,
-            )
-        )
+        said = f" SIZE={size}" if self._sizes else ""
+        options = said if plain else f"{said} BODY=8BITMIME SMTPUTF8"  # only when it is needed (RFC 6531 §3.4)
+        mail, rcpt = f"MAIL FROM:<{sender}>{options}\r\n".encode(), f"RCPT TO:<{recipient}>\r\n".encode()
+        self.pipeline.put(Envelope(key, mail, rcpt, content))
         return None
 
     def collect(self) -> list[int]:
@@ -89,7 +89,8 @@ class Line:
         decides what a broken line means.
         """
         if self._output:
-            self._left = memoryview(b"".join([self._left, *self._output]))
+            output = b"".join(self._output)
+            self._left = memoryview(b"".join((self._left, output)) if self._left else output)
             self._output = []
         self.was_busy = True
         self.used_at = time.monotonic()
@@ -113,7 +114,7 @@ class Line:
                 self.was_busy = not self.pipeline.idle
                 data = self.sock.recv(CHUNK)
                 answers += self.pipeline.receive(data) if data else self.pipeline.lost()
-                if not isinstance(self.sock, ssl.SSLSocket):
+                if not self._tls:
                     break  # TLS may hold more that the selector doesn't see
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass

@@ -48,15 +48,13 @@ class Answer(NamedTuple):
     struck: bool = False  # the line ended while the relay was at this one: it may be the cause
 
 
-class _Awaited(NamedTuple):
-    """A reply to come. `phase` None: to RSET. `start`, `end`: octets that are out when the command's first
-    and last one are.
-    """
-
-    phase: Phase | None
-    envelope: Envelope | None
-    start: int
-    end: int
+# A reply to come: its phase, None to RSET; its message; how many octets are out when the first and the last one of
+# what is written with it are.
+_Awaited = tuple[Phase | None, Envelope | None, int, int]
+# What is written in one go, and the replies to it.
+_Command = tuple[tuple[Phase | None, ...], Envelope | None, bytes]
+GROUP: tuple[Phase | None, ...] = (Phase.MAIL, Phase.RCPT, Phase.DATA)
+DOT: tuple[Phase | None, ...] = (Phase.DOT,)
 
 
 class Pipeline:
@@ -66,7 +64,7 @@ class Pipeline:
 
     def __init__(self, *, grouping: bool) -> None:
         self._grouping = grouping
-        self._commands: deque[tuple[Phase | None, Envelope | None, bytes]] = deque()
+        self._commands: deque[_Command] = deque()
         self._awaited: deque[_Awaited] = deque()
         self._current: Envelope | None = None  # its envelope is on its way, its content is not
         self._waiting: Envelope | None = None  # its envelope goes with the dot of `_current`
@@ -90,7 +88,7 @@ class Pipeline:
     @property
     def awaited(self) -> Phase | None:
         """What the next reply answers; None: RSET, or none is to come."""
-        return self._awaited[0].phase if self._awaited else None
+        return self._awaited[0][0] if self._awaited else None
 
     def put(self, envelope: Envelope) -> None:
         """Only while `hungry`."""
@@ -106,15 +104,17 @@ class Pipeline:
 
     def output(self) -> list[bytes]:
         """What may be written now, in pieces. Never content before its 354, nor a command after DATA."""
-        ready = len(self._commands) if self._grouping else min(len(self._commands), not self._awaited)
+        commands, awaited = self._commands, self._awaited
+        ready = len(commands) if self._grouping else min(len(commands), not awaited)
         pieces = []
         for _ in range(ready):
-            phase, envelope, data = self._commands.popleft()
+            phases, envelope, data = commands.popleft()
             start = self._queued
-            self._queued += len(data)
-            self._awaited.append(_Awaited(phase, envelope, start, self._queued))
+            self._queued = end = start + len(data)
+            for phase in phases:
+                awaited.append((phase, envelope, start, end))
             pieces.append(data)
-            if phase is Phase.DOT and envelope is not None and envelope.refusal is None:
+            if phases is DOT and envelope is not None and envelope.refusal is None:
                 self.going.append(envelope.key)
         return pieces
 
@@ -131,12 +131,11 @@ class Pipeline:
                 begun.append(line)
                 continue
             code = CODES.get(line[:3], 0)
-            text = line[4:].rstrip()
             if begun:
                 code *= all(one[:3] == line[:3] for one in begun)
-                text = b" ".join([*(one[4:].strip() for one in begun), text])
+                line = b" ".join([line[:3], *(one[4:].strip() for one in begun), line[4:]])
                 begun = []
-            self._reply(code, text)
+            self._reply(code, line)
             if self.closed:
                 return self._collect()
         if begun:  # its last line is still to come
@@ -151,20 +150,20 @@ class Pipeline:
             self._end(0, b"")
         return self._collect()
 
-    def _reply(self, code: int, text: bytes) -> None:
-        """`code` 0: it is no reply."""
+    def _reply(self, code: int, line: bytes) -> None:
+        """`code` 0: it is no reply. `line` is all of it."""
         if code == 421 or code == 0 or not self._awaited:
-            self._end(code if code == 421 else 0, text)
+            self._end(code if code == 421 else 0, line[4:].rstrip())
             return
         phase, envelope, _, _ = self._awaited.popleft()
         if envelope is None or phase is None:
             return  # RSET: a relay that can't take it says so again at MAIL
         if phase is Phase.DOT:
-            self._answers.append(envelope.refusal or Answer(envelope.key, phase, code, text))
+            self._answers.append(envelope.refusal or Answer(envelope.key, phase, code, line[4:].rstrip()))
         elif phase is Phase.DATA:
-            self._after_data(envelope, code, text)
+            self._after_data(envelope, code, line[4:].rstrip())
         elif not self._grouping or code >= 300:
-            self._after_command(phase, envelope, code, text)
+            self._after_command(phase, envelope, code, line[4:].rstrip())
 
     def _after_command(self, phase: Phase, envelope: Envelope, code: int, text: bytes) -> None:
         if not 200 <= code < 300 and envelope.refusal is None:
@@ -174,9 +173,9 @@ class Pipeline:
         if envelope.refusal is not None:
             self._refused(envelope.refusal)
         elif phase is Phase.MAIL:
-            self._commands.append((Phase.RCPT, envelope, envelope.rcpt))
+            self._commands.append(((Phase.RCPT,), envelope, envelope.rcpt))
         else:
-            self._commands.append((Phase.DATA, envelope, b"DATA\r\n"))
+            self._commands.append(((Phase.DATA,), envelope, b"DATA\r\n"))
 
     def _after_data(self, envelope: Envelope, code: int, text: bytes) -> None:
         if not 300 <= code < 400:
@@ -184,7 +183,7 @@ class Pipeline:
             return
         # Nobody to mail and yet a 354: a lone dot, and the failure that answers it (RFC 2920 §3.1).
         content = b".\r\n" if envelope.refusal else envelope.content + b".\r\n"
-        self._commands.append((Phase.DOT, envelope, content))
+        self._commands.append((DOT, envelope, content))
         self._advance()
 
     def _refused(self, refusal: Answer) -> None:
@@ -203,11 +202,11 @@ class Pipeline:
         self._current = envelope
         if self._needs_reset:
             self._needs_reset = False
-            self._commands.append((None, None, b"RSET\r\n"))
-        self._commands.append((Phase.MAIL, envelope, envelope.mail))
+            self._commands.append(((None,), None, b"RSET\r\n"))
         if self._grouping:
-            self._commands.append((Phase.RCPT, envelope, envelope.rcpt))
-            self._commands.append((Phase.DATA, envelope, b"DATA\r\n"))
+            self._commands.append((GROUP, envelope, envelope.mail + envelope.rcpt + b"DATA\r\n"))
+        else:
+            self._commands.append(((Phase.MAIL,), envelope, envelope.mail))
 
     def _end(self, code: int, text: bytes) -> None:
         """The connection is over; `code` 421 answers the first awaited reply, and nothing more will come."""

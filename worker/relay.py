@@ -70,15 +70,15 @@ class Connection(smtplib.SMTP):
         """Why a message of `size` octets needn't be tried on this connection."""
         if not recipient.isascii() and not self.has_extn("smtputf8"):
             return Reply(Phase.RCPT, 553, outcomes.NO_SMTPUTF8, "not sent: no SMTPUTF8")
-        most = self.esmtp_features.get("size", "")
-        if most.isdigit() and 0 < int(most) < size:
+        if size > self.largest:
             return Reply(Phase.DATA, 552, "5.3.4", "not sent: too large for the relay")
         return None
 
-    def options(self, recipient: str, size: int) -> str:
-        """What stands behind MAIL FROM: SIZE (RFC 1870 §6), and SMTPUTF8 only when it is needed (RFC 6531 §3.4)."""
-        said = f" SIZE={size}" if self.has_extn("size") else ""
-        return said if recipient.isascii() else f"{said} BODY=8BITMIME SMTPUTF8"
+    @functools.cached_property
+    def largest(self) -> float:
+        """How many octets a message may have (RFC 1870 §4)."""
+        most = self.esmtp_features.get("size", "")
+        return int(most) if most.isdigit() and int(most) else float("inf")
 
 
 def no_address(recipient: str) -> Reply | None:
