@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     # To the relay, for all workers together; `vinkje relay limit` overrides them while a round runs.
     relay_connections: int = Field(default=20, ge=1, le=1000)
     relay_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # messages a second; 0 means: no limit
-    relay_messages: int = Field(default=500, ge=1)  # on one connection
+    relay_messages: int = Field(default=1000, ge=1)  # on one connection
     uncertain: Literal["hold", "resend"] = "hold"
     form_min_seconds: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     signups_per_network_hour: int = Field(default=30, ge=1)
