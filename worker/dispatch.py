@@ -68,7 +68,6 @@ class Pass:
         self._watch = Watch(job.claimed, lines, pace, self._trials, keeper, clock)
 
     def run(self, halted: Callable[[], bool]) -> Ending:
-        self._lines.begin()
         give_in = float("inf")
         while True:
             if self._stop is None:

@@ -15,6 +15,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import structlog
 
@@ -25,6 +26,7 @@ from worker.line import Line, Message
 from worker.pipeline import Answer
 
 IDLE_SECONDS = 20.0  # what is older may have been dropped by a firewall that tells nobody
+REST_SECONDS = 3.0  # less than limits.FRESH, after which a worker's connections are given to others
 REOPEN_SECONDS = 1.0  # after a connection that couldn't be had
 AT_ONCE = 4  # connections that are opened at the same time
 
@@ -46,6 +48,9 @@ class Lines:
         self._touched: set[Line] = set()  # that may have something to write
         self._opening = 0
         self._closed = False
+        self._using = threading.Lock()
+        self._uses = 0
+        self._timer: threading.Timer | None = None
         self._reopen_at = 0.0
         self._checked_at = 0.0
         self._answers: list[Answer] = []
@@ -69,13 +74,39 @@ class Lines:
         """Why there is no connection at all, and none is being opened."""
         return self.fault if not self._open and not self._opening else None
 
-    def begin(self) -> None:
-        """Before a batch: let go of what the relay ended, or what was idle for long, since the last one."""
-        now = time.monotonic()
-        for line in [line for line in self._open if now - line.used_at > IDLE_SECONDS]:
-            self._close(line, politely=True)
-        self._listen(0)
-        self.fault, self._reopen_at, self.lost = None, 0.0, 0
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """For one batch. Before it, what the relay ended since the last one is let go; after it, what is still
+        under way is dropped. Connections that nobody uses for REST_SECONDS are closed: others may have them.
+        """
+        with self._using:
+            self._uses += 1
+            self._stop_timer()
+            now = time.monotonic()
+            for line in [line for line in self._open if now - line.used_at > IDLE_SECONDS]:
+                self._close(line, politely=True)
+            self._listen(0)
+            self.fault, self._reopen_at, self.lost = None, 0.0, 0
+            try:
+                yield
+            finally:
+                self.abandon()
+                self._timer = threading.Timer(REST_SECONDS, self._rest, [self._uses])
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _rest(self, uses: int) -> None:
+        """Nobody used the lines since."""
+        with self._using:
+            if self._closed or uses != self._uses:
+                return
+            self._listen(0)
+            for line in list(self._open):
+                self._close(line, politely=True)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def want(self) -> None:
         """There is more to send: open connections, as many as there may be."""
@@ -140,6 +171,7 @@ class Lines:
 
     def close(self) -> None:
         """Say goodbye, for good."""
+        self._stop_timer()
         self._closed = True
         for line in list(self._open):
             self._close(line, politely=True)

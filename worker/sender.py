@@ -65,14 +65,14 @@ def send(*, batch_id: int, desk: Desk) -> None:
         try:
             recover(claimed=claimed, lease=lease, desk=desk)
             job = _prepare(claimed, read_at, desk)
-            ending = dispatch.Pass(job, desk.lines, desk.journal, desk.pace, keeper, desk.clock).run(desk.halted)
+            with desk.lines.in_use():
+                ending = dispatch.Pass(job, desk.lines, desk.journal, desk.pace, keeper, desk.clock).run(desk.halted)
         except journal.Unreadable:
             log.error("journal_unreadable")
             ending = Ending.NO_JOURNAL
         except errors.FenceLost:
             ending = Ending.LOST
         finally:
-            desk.lines.abandon()  # after something unforeseen: no answer must come to the next batch
             ending = keeper.conclude(ending, read_at=read_at)
     if ending is not Ending.LOST and ending not in AS_DEAD:
         desk.journal.drop()

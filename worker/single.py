@@ -36,12 +36,12 @@ class Relay:
         if refused is not None:
             return refused
         made = Message(0, sender, recipient, stuffed(message), len(message))
-        self._lines.begin()
-        reused = bool(self._lines.count)
-        reply = self._try(made)
-        if reused and reply.code in (0, 421) and reply.phase is Phase.MAIL:
-            # The relay had hung up while the line was idle, or had enough of this one. Nothing was sent yet.
+        with self._lines.in_use():
+            reused = bool(self._lines.count)
             reply = self._try(made)
+            if reused and reply.code in (0, 421) and reply.phase is Phase.MAIL:
+                # The relay had hung up while the line was idle, or had enough of this one. Nothing was sent yet.
+                reply = self._try(made)
         return reply
 
     def _try(self, message: Message) -> relay.Reply:
