@@ -79,9 +79,11 @@ class Pass:
                     self._trials.back(self._readers[number])
                 give_in = min(give_in, time.monotonic() + HALT_SECONDS) if halted() else give_in
             if self._lines.idle and (self._stop or self._trials.empty):
+                self._mark()  # the last answers: recording them may fail
                 return self._stop or self._at_end()
             if not self._write() or time.monotonic() > give_in:
                 self._hear(self._lines.abandon())
+                self._mark()
                 return self._keeper.stop or self._stop or Ending.TOLD
             self._hear(self._lines.turn(TURN_SECONDS))
             self._watch.look()
@@ -119,15 +121,17 @@ class Pass:
         first = self._job.claimed.first_id
         for number in going:
             self._marks += MARK.pack(number - first, Sign.GOING)
-        if self._marks:
-            kept = self._journal.note(bytes(self._marks))
-            self._marks.clear()
-            if not kept and not self._record_straight(going):
-                return False
+        if not self._mark() and not self._record_straight(going):
+            return False
         if self._keeper.stop is Ending.LOST:  # looked at after the mark: who takes over sees it
             return False
         self._lines.write()
         return True
+
+    def _mark(self) -> bool:
+        """False when the journal doesn't keep it."""
+        marks, self._marks = bytes(self._marks), bytearray()
+        return not marks or self._journal.note(marks)
 
     def _record_straight(self, going: Sequence[int]) -> bool:
         """Without a journal the database must know first: in doubt, until the answer comes."""

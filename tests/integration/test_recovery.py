@@ -441,3 +441,24 @@ def test_a_round_that_was_paused_when_its_worker_died_waits_for_its_resumption(
     found = trip.send()
     assert (found.accepted, found.uncertain) == (5, 1)
     assert got(relay) == everybody(6)[2:]
+
+
+def test_a_worker_that_dies_before_it_can_record_its_last_answers_has_them_in_its_journal(
+    begin: Begin, relay: fakes.Relay, kept: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database was away for longer than its lease, say; the marks of the last turn are there all the same."""
+    trip = taking_over(begin, relay, kept)
+
+    def dies_here(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.keeper.FLUSH_SECONDS", 60.0)
+        patched.setattr("worker.keeper.Keeper.conclude", dies_here)
+        with pytest.raises(ConnectionError):
+            trip.send()
+    assert len(relay.caught) == 6
+
+    trip.connect(relay.url, kept)
+    found = trip.send(later=LEASE * 2)
+    assert (found.accepted, found.uncertain, len(relay.caught)) == (6, 0, 6)
