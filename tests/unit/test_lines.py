@@ -340,27 +340,46 @@ def test_when_there_may_be_fewer_the_busy_ones_finish_first(host: Host) -> None:
 
 
 @pytest.mark.parametrize("last_words", ["421 4.4.2 idle for too long", ""])
-def test_one_that_the_relay_ends_between_two_batches_is_no_trouble(host: Host, last_words: str) -> None:
-    with lines_to(host.url) as lines:
+def test_one_that_the_relay_ends_while_it_is_idle_is_no_trouble(host: Host, last_words: str) -> None:
+    with lines_to(host.url) as lines, lines.in_use():
         send(lines, messages(3))
         if last_words:
             host.peers[0].say(last_words)
         host.peers[0].hang_up()
         processes.wait_until(lambda: lines.turn(0.02) == [] and lines.count == 0, 5, pause=0)
         assert (lines.lost, lines.unreachable) == (0, None)
-        lines.begin()
         assert send(lines, messages(3)) == all_taken(3)
         assert (lines.lost, len(host.peers)) == (0, 2)
 
 
-def test_one_that_was_ended_before_a_batch_is_let_go_of_before_anything_is_put_on_it(host: Host) -> None:
+def test_one_that_was_ended_between_two_batches_is_let_go_of_before_anything_is_put_on_it(host: Host) -> None:
     with lines_to(host.url) as lines:
-        send(lines, messages(3))
+        with lines.in_use():
+            send(lines, messages(3))
         host.peers[0].hang_up()
         assert host.peers[0].over.wait(5)
-        lines.begin()
-        assert lines.count == 0
-        assert send(lines, messages(3)) == all_taken(3)
+        with lines.in_use():
+            assert lines.count == 0
+            assert send(lines, messages(3)) == all_taken(3)
+            assert lines.lost == 0
+
+
+def test_those_that_nobody_uses_for_a_while_are_closed_so_that_others_may_have_them(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.lines.REST_SECONDS", 0.2)
+    with lines_to(host.url, most=2) as lines:
+        with lines.in_use():
+            open_all(lines)
+            send(lines, messages(8))
+        with lines.in_use():
+            assert lines.count == 2
+            assert not host.peers[0].over.wait(0.5)  # longer than it may rest; but it doesn't
+            assert send(lines, messages(8)) == all_taken(8)
+        assert all(peer.over.wait(5) and peer.polite for peer in host.peers)
+        with lines.in_use():
+            assert send(lines, messages(8)) == all_taken(8)
+    assert len(host.peers) in (3, 4)
 
 
 @pytest.mark.parametrize(("last_words", "code"), [("421 4.3.2 closing", 421), ("", 0)])
@@ -392,8 +411,8 @@ def test_a_relay_that_is_away_says_why_and_is_not_asked_all_the_time(host: Host)
         assert lines.unreachable == relay.Reply(Phase.CONNECT, 0, text="ConnectionRefusedError")
         lines.want()
         assert lines.unreachable is not None  # none is being opened
-        lines.begin()
-        assert lines.fault is None
+        with lines.in_use():
+            assert lines.fault is None  # the next batch asks at once
 
 
 def test_to_close_while_connections_are_being_opened_leaves_none_open(host: Host) -> None:
@@ -499,6 +518,24 @@ def test_who_gives_up_knows_of_each_message_how_far_it_came(host: Host) -> None:
         assert (lines.count, lines.idle, lines.abandon()) == (1, True, [])
         over.set()
         assert send(lines, [message(9)]) == {9: (Phase.DOT, 250)}
+
+
+def test_a_batch_that_breaks_off_leaves_no_answers_to_the_next(host: Host) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    def hold(phase: Phase, number: int) -> None:
+        if (phase, number) == (Phase.DOT, 0):
+            reached.set()
+            over.wait(10)
+
+    host.at = hold
+    with lines_to(host.url) as lines:
+        with pytest.raises(ZeroDivisionError), lines.in_use():
+            turns(lines, deque([message(0)]), lambda answers: reached.is_set() and 1 / 0)
+        assert lines.idle
+        over.set()
+        with lines.in_use():
+            assert send(lines, [message(1)]) == {1: (Phase.DOT, 250)}
 
 
 def test_what_is_taken_back_is_not_sent(host: Host) -> None:

@@ -42,6 +42,21 @@ def test_a_trouble_that_is_heard_on_every_connection_counts_once() -> None:
     assert mine.connections(100.9) == 8
 
 
+def test_trouble_just_after_a_step_back_up_counts() -> None:
+    mine = of(10)
+    mine.slower(0)
+    assert mine.connections(pace.CREEP_SECONDS) == 6
+    mine.slower(pace.CREEP_SECONDS + pace.CALM_SECONDS / 10)
+    assert mine.connections(pace.CREEP_SECONDS + pace.CALM_SECONDS / 5) == 3
+
+
+def test_the_very_first_trouble_counts_whenever_it_comes() -> None:
+    for now in (0.0, pace.CALM_SECONDS / 2, 1e6):
+        mine = of(10)
+        mine.slower(now)
+        assert mine.connections(now) == 5
+
+
 def test_after_trouble_connections_come_back_one_by_one() -> None:
     mine = of(6)
     mine.slower(10)
