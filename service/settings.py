@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     tick_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     lease_seconds: float = Field(default=60.0, ge=1, allow_inf_nan=False)
-    batch_size: int = Field(default=1000, ge=1, le=5000)
+    batch_size: int = Field(default=2000, ge=1, le=5000)
     # To the relay, for all workers together; `vinkje relay limit` overrides them while a round runs.
     relay_connections: int = Field(default=20, ge=1, le=1000)
     relay_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # messages a second; 0 means: no limit
