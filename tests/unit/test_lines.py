@@ -436,12 +436,12 @@ def test_what_a_slow_reader_cannot_take_now_goes_later_and_whole(tls: bool) -> N
     with Host(tls=tls, receive=CORKED) as host:
         host.may_read = go_on
         with lines_to(f"{host.url}?starttls={'opportunistic' if tls else 'never'}", most=2) as lines:
-            outgoing = messages(6, 6 * MEGABYTE)
+            outgoing = messages(4, 6 * MEGABYTE)
             waiting = deque(outgoing)
             turns(lines, waiting, lambda answers: sum(line.blocked for line in lines._open) == 2)
             go_on.set()
-            answers = turns(lines, waiting, lambda answers: len(answers) == 6)
-            assert told(answers) == all_taken(6)
+            answers = turns(lines, waiting, lambda answers: len(answers) == 4)
+            assert told(answers) == all_taken(4)
             assert lines.lost == 0
     came = {content for peer in host.peers for content in peer.contents}
     assert came == {one.content for one in outgoing}
