@@ -63,4 +63,5 @@ def _due(now: datetime, limit: int) -> Select[int]:
         .where(Issue.state == IssueState.SENDING, Batch.state.in_(OPEN), Batch.due_at <= now)
         .order_by(Batch.nudged_at.is_not(None), Batch.nudged_at, Batch.id)
         .limit(limit)
+        .with_for_update(of=Batch, skip_locked=True)  # a worker that has it this moment needs no bell
     )
