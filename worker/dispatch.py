@@ -139,7 +139,7 @@ class Pass:
         self._straight.update(going)
         return self._keeper.straight(
             [
-                outcomes.doubtful(reader=self._readers[number], doubt=Doubt.WORKER_LOST, now=now, resend=self._resend)
+                outcomes.doubtful(reader=self._readers[number], doubt=Doubt.WORKER_LOST, now=now, resend=False)
                 for number in going
             ]
         )

@@ -4,30 +4,29 @@
 
 Each connection has a Pipeline that knows one message ahead, so a message costs one round trip. Between
 `ready` and `write` the caller says in its journal what is going out. Connections are opened beside the
-loop, reused from batch to batch, and closed after MOST messages.
+loop (worker/opener.py), reused from batch to batch, and closed after `cap` messages.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import structlog
 
-from service.delivery.outcomes import Phase
 from service.settings import RelayAddress
 from worker import relay
 from worker.line import Line, Message
+from worker.opener import Opener
 from worker.pipeline import Answer
 
 IDLE_SECONDS = 20.0  # what is older may have been dropped by a firewall that tells nobody
 REST_SECONDS = 3.0  # less than limits.FRESH, after which a worker's connections are given to others
 REOPEN_SECONDS = 1.0  # after a connection that couldn't be had
+CLOSE_SECONDS = 1.0
 AT_ONCE = 4  # connections that are opened at the same time
 
 log = structlog.get_logger()
@@ -40,13 +39,13 @@ class Lines:
     """
 
     def __init__(self, address: RelayAddress, *, hello: str, most: int = 1, cap: int = 500) -> None:
-        self._address, self._hello, self._cap = address, hello, cap
+        self._cap = cap
         self.most = most
         self.fault: relay.Reply | None = None
         self.lost = 0  # connections that broke, or that the relay ended, with a message on them
         self._open: list[Line] = []
         self._touched: set[Line] = set()  # that may have something to write
-        self._opening = 0
+        self._opener = Opener(address, hello)
         self._closed = False
         self._using = threading.Lock()
         self._uses = 0
@@ -54,11 +53,8 @@ class Lines:
         self._reopen_at = 0.0
         self._checked_at = 0.0
         self._answers: list[Answer] = []
-        self._arrived: queue.SimpleQueue[relay.Connection | relay.Reply] = queue.SimpleQueue()
         self._selector = selectors.DefaultSelector()
-        self._bell, self._ringer = socket.socketpair()
-        self._bell.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._selector.register(self._opener.bell, selectors.EVENT_READ, None)
 
     @property
     def count(self) -> int:
@@ -72,7 +68,7 @@ class Lines:
     @property
     def unreachable(self) -> relay.Reply | None:
         """Why there is no connection at all, and none is being opened."""
-        return self.fault if not self._open and not self._opening else None
+        return self.fault if not self._open and not self._opener.pending else None
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -81,7 +77,8 @@ class Lines:
         """
         with self._using:
             self._uses += 1
-            self._stop_timer()
+            if self._timer is not None:
+                self._timer.cancel()
             now = time.monotonic()
             for line in [line for line in self._open if now - line.used_at > IDLE_SECONDS]:
                 self._close(line, politely=True)
@@ -91,9 +88,7 @@ class Lines:
                 yield
             finally:
                 self.abandon()
-                self._timer = threading.Timer(REST_SECONDS, self._rest, [self._uses])
-                self._timer.daemon = True
-                self._timer.start()
+                self._start_timer()
 
     def _rest(self, uses: int) -> None:
         """Nobody used the lines since."""
@@ -101,22 +96,24 @@ class Lines:
             if self._closed or uses != self._uses:
                 return
             self._listen(0)
-            for line in list(self._open):
-                self._close(line, politely=True)
+            self._close_all()
+            if self._opener.pending:  # what comes late mustn't stay either
+                self._start_timer()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _start_timer(self) -> None:
+        self._timer = threading.Timer(REST_SECONDS, self._rest, [self._uses])
+        self._timer.daemon = True
+        self._timer.start()
 
     def want(self) -> None:
         """There is more to send: open connections, as many as there may be."""
-        for line in [line for line in self._open if line.pipeline.idle and self.count > self.most]:
+        idle = [line for line in self._open if line.pipeline.idle]
+        for line in idle[: max(self.count - self.most, 0)]:
             self._close(line, politely=True)
         if time.monotonic() < self._reopen_at:
             return
-        while self._opening < AT_ONCE and self.count + self._opening < self.most:
-            self._opening += 1
-            threading.Thread(target=self._connect, name="relay-connect", daemon=True).start()
+        while self._opener.pending < AT_ONCE and self.count + self._opener.pending < self.most:
+            self._opener.start()
 
     @property
     def hungry(self) -> list[Line]:
@@ -171,14 +168,13 @@ class Lines:
 
     def close(self) -> None:
         """Say goodbye, for good."""
-        self._stop_timer()
         self._closed = True
-        for line in list(self._open):
-            self._close(line, politely=True)
-        self._welcome()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join(CLOSE_SECONDS)
+        self._close_all()
         self._selector.close()
-        self._bell.close()
-        self._ringer.close()
+        self._opener.close()
 
     def _listen(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
@@ -203,31 +199,11 @@ class Lines:
             log.warning("relay_silent", phase=str(line.pipeline.awaited))
             self._end(line, line.pipeline.lost())
 
-    def _connect(self) -> None:
-        found: relay.Connection | relay.Reply = relay.Reply(Phase.CONNECT, 0, text="not opened")
-        try:
-            found = relay.connect(self._address, self._hello)
-        finally:
-            self._arrived.put(found)
-            with contextlib.suppress(OSError):
-                self._ringer.send(b".")
-            if self._closed:
-                self._welcome()
-
     def _welcome(self) -> None:
-        with contextlib.suppress(OSError):
-            self._bell.recv(1024)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._meet(self._arrived.get_nowait())
-
-    def _meet(self, found: relay.Connection | relay.Reply) -> None:
-        self._opening -= 1
-        if isinstance(found, relay.Reply):
-            self.fault, self._reopen_at = found, time.monotonic() + REOPEN_SECONDS
-        elif self._closed:
-            found.close()
-        else:
+        for found in self._opener.arrived():
+            if isinstance(found, relay.Reply):
+                self.fault, self._reopen_at = found, time.monotonic() + REOPEN_SECONDS
+                continue
             self.fault = None
             line = Line(found, self._cap)
             self._open.append(line)
@@ -239,6 +215,10 @@ class Lines:
             self.lost += 1
         self._answers += answers
         self._close(line, politely=False)
+
+    def _close_all(self) -> None:
+        for line in list(self._open):
+            self._close(line, politely=True)
 
     def _close(self, line: Line, *, politely: bool) -> None:
         self._open.remove(line)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import sqlalchemy
-from sqlalchemy import DateTime, Integer, String, Table, and_, bindparam, case, func, literal, or_, select
+from sqlalchemy import DateTime, Integer, String, Table, and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -76,7 +76,25 @@ def recover(
         for number in doubtful
     ]
     record(session=session, now=now, claimed=claimed, results=results, lease=lease)
+    if resend:
+        _send_again(session, now, claimed)
     batches.guard(session, claimed, since_fence=claimed.fence)
+
+
+def _send_again(session: Session, now: datetime, claimed: Claimed) -> None:
+    """Those whom it had recorded as in doubt before they went out, because it had no journal."""
+    session.execute(
+        update(Delivery)
+        .where(
+            Delivery.issue_id == claimed.issue_id,
+            Delivery.subscriber_id.between(claimed.first_id, claimed.last_id),
+            Delivery.outcome == Outcome.UNCERTAIN,
+            Delivery.status == Doubt.WORKER_LOST,
+            Delivery.first_at > now - outcomes.GIVE_UP,
+        )
+        .values(outcome=Outcome.DEFERRED, retry_at=now + outcomes.PAUSES[0])
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _known_by(number: int) -> Reader:

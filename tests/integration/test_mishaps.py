@@ -24,9 +24,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from service import db, errors, jobs
-from service.delivery import batches, limits
+from service.delivery import batches, limits, outcomes, recording
 from service.delivery.batches import Claimed
-from service.delivery.models import Batch, BatchState, Delivery
+from service.delivery.models import Batch, BatchState, Delivery, Doubt
 from service.issues.models import IssueState
 from tests import fakes, processes
 from tests.integration.trips import OURS, Begin, Round, address, everybody, got
@@ -411,3 +411,27 @@ def test_three_workers_send_all_over_one_connection_without_the_tick(
     assert trip.issue().state is IssueState.SENT
     assert got(relay) == sorted(everybody(12))
     assert [batch.fence for batch in found_batches()] == [1] * 12  # nobody claimed what it couldn't send
+
+
+def test_who_had_an_answer_was_never_in_doubt_whatever_the_setting(begin: Begin, relay: fakes.Relay) -> None:
+    trip = begin(5, uncertain="resend")
+    trip.connect(relay.url, away())
+    assert trip.send().accepted == 5
+    assert {mail.uncertain_at for mail in deliveries()} == {None}
+
+
+@pytest.mark.parametrize(("policy", "again"), [("resend", True), ("hold", False)])
+def test_who_dies_without_a_journal_leaves_to_the_setting_what_was_under_way(
+    begin: Begin, relay: fakes.Relay, policy: str, again: bool
+) -> None:
+    trip = begin(3, uncertain=policy)
+    claimed = dies(trip, away())
+    with db.transaction() as session:
+        reader, *_ = batches.read(session=session, now=trip.now, claimed=claimed)
+        going = outcomes.doubtful(reader=reader, doubt=Doubt.WORKER_LOST, now=trip.now, resend=False)
+        recording.record(session=session, now=trip.now, claimed=claimed, results=[going], lease=LEASE)
+    found = trip.send(later=LEASE)
+    assert (found.accepted, found.deferred, found.uncertain) == (2, int(again), int(not again))
+    assert trip.send(later=outcomes.PAUSES[0]).accepted == 2 + again
+    assert deliveries()[0].uncertain_at is not None
+    assert got(relay) == everybody(3)[not again :]

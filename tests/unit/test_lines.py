@@ -554,3 +554,26 @@ def test_what_is_taken_back_is_not_sent(host: Host) -> None:
         answers = turns(lines, deque(), lambda answers: lines.idle and answers)
         assert told(answers) == {0: (Phase.DOT, 250)}
     assert host.taken() == [0]
+
+
+def test_of_idle_ones_no_more_are_closed_than_there_are_too_many(host: Host) -> None:
+    with lines_to(host.url, most=3) as lines:
+        open_all(lines)
+        lines.most = 2
+        lines.want()
+        assert lines.count == 2
+        assert send(lines, messages(20)) == all_taken(20)
+    assert len(host.peers) == 3
+
+
+def test_one_that_comes_after_the_batch_is_closed_as_well_when_nobody_uses_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.lines.REST_SECONDS", 0.1)
+    host.greet.clear()
+    with lines_to(host.url) as lines:
+        with lines.in_use():
+            lines.want()
+            processes.wait_until(lambda: len(host.peers) == 1, 5)
+        threading.Timer(0.5, host.greet.set).start()
+        assert host.peers[0].over.wait(5)
