@@ -27,12 +27,15 @@ POLL, SLOW_POLL, SAMPLE = 0.004, 0.02, 0.25
 
 @dataclass
 class Round:
-    """Seconds count from the press. `references` are smtp-source's rates just before and after."""
+    """Seconds count from the press. `references` are the rates of smtp-source just before and after, with `-s 10`;
+    `kept_open` those of the same with `-d`, which keeps its connections.
+    """
 
     audience: int
     first_mail: float
     seconds: float
     references: list[float]
+    kept_open: list[float]
     connections: int
     cpu_us: dict[str, float]
     confirmations: list[float]
@@ -50,6 +53,10 @@ class Round:
     @property
     def reference(self) -> float:
         return statistics.median(self.references)
+
+    @property
+    def reference_kept_open(self) -> float:
+        return statistics.median(self.kept_open)
 
 
 @dataclass
@@ -129,7 +136,8 @@ class _Case:
             made.confirmations = visitors.latencies()
             self._outcome.faults += visitors.faults
             after = self._references()
-            made.references, before = before + after, after
+            made.references, made.kept_open = before[0] + after[0], before[1] + after[1]
+            before = after
             self._outcome.rounds.append(made)
         self._outcome.peak_memory = proc.peak_memory(self._worker.pid)
 
@@ -144,14 +152,18 @@ class _Case:
         self._outcome.bytes = len(sent.content)
         self._message.write_bytes(sent.content.replace(b"\r\n", b"\n"))
 
-    def _references(self) -> list[float]:
+    def _references(self) -> tuple[list[float], list[float]]:
+        """Of smtp-source as it comes, and of one that keeps its connections."""
         sessions = self._outcome.connections_allowed if self._case.far else postfix.SESSIONS
-        return [
-            postfix.source_rate(
-                self._stage.tools, port=self._port, message=self._message, count=self._case.messages, sessions=sessions
-            )
-            for _ in range(self._case.runs)
-        ]
+        rates: tuple[list[float], list[float]] = ([], [])
+        for _ in range(self._case.runs):
+            for found, more in zip(rates, ((), ("-d",)), strict=True):
+                count, message = self._case.messages, self._message
+                rate = postfix.source_rate(
+                    self._stage.tools, port=self._port, message=message, count=count, sessions=sessions, more=more
+                )
+                found.append(rate)
+        return rates
 
     def _press(self, issue_id: int) -> Round:
         """Send now, and look on until the issue's state says that all is recorded."""
@@ -171,6 +183,7 @@ class _Case:
             first_mail=first_mail - pressed,
             seconds=finished - pressed,
             references=[],
+            kept_open=[],
             connections=most,
             cpu_us={name: round(value / max(found.audience, 1), 1) for name, value in spent.items()},
             confirmations=[],

@@ -140,10 +140,10 @@ class Sink:
 
 
 def source_rate(
-    tools: Tools, *, port: int, message: Path, count: int, sessions: int = SESSIONS, more: Sequence[str] = ("-d",)
+    tools: Tools, *, port: int, message: Path, count: int, sessions: int = SESSIONS, more: Sequence[str] = ()
 ) -> float:
-    """Messages a second of smtp-source over `sessions` connections, which it keeps open (-d): without that it connects
-    anew for each message and is slower. `message` has LF.
+    """Messages a second of smtp-source over `sessions` connections. It connects anew for each message; with `-d` among
+    `more` it keeps them open, and is faster. `message` has LF.
     """
     command = [tools.source, *more, "-s", str(sessions), "-m", str(count), "-F", str(message), f"127.0.0.1:{port}"]
     started = time.monotonic()

@@ -14,7 +14,7 @@ from bench.measure import Outcome
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 RESULTS = Path(__file__).with_name("results")
 HEADS = (
-    "case", "bytes", "mails/s", "smtp-source", "ratio", "from press", "ratio", "first mail s",
+    "case", "bytes", "mails/s", "smtp-source", "ratio", "with -d", "ratio", "from press", "first mail s",
     "CPU µs", "in kernel", "sink", "PostgreSQL", "Redis", "peak MB", "lines", "confirm p50 s", "p99 s", "of",
 )  # fmt: skip
 Row = tuple[str, ...]
@@ -39,8 +39,9 @@ def row(outcome: Outcome) -> Row:
         f"{rate(outcome):,.0f}",
         f"{statistics.median(each.reference for each in rounds):,.0f}",
         f"{ratio(outcome):.2f}",
+        f"{statistics.median(each.reference_kept_open for each in rounds):,.0f}",
+        f"{ratio_kept_open(outcome):.2f}",
         f"{statistics.median(each.rate_from_press for each in rounds):,.0f}",
-        f"{ratio_from_press(outcome):.2f}",
         f"{max(each.first_mail for each in rounds):.2f}",
         f"{cpu['newsletter']:.0f}",
         f"{cpu['newsletter_in_kernel']:.0f}",
@@ -64,6 +65,10 @@ def ratio(outcome: Outcome) -> float:
     return statistics.median(each.rate / each.reference for each in outcome.rounds)
 
 
+def ratio_kept_open(outcome: Outcome) -> float:
+    return statistics.median(each.rate / each.reference_kept_open for each in outcome.rounds)
+
+
 def ratio_from_press(outcome: Outcome) -> float:
     return statistics.median(each.rate_from_press / each.reference for each in outcome.rounds)
 
@@ -80,11 +85,15 @@ def promises(outcomes: Sequence[Outcome]) -> list[tuple[str, str, bool]]:
     found: list[tuple[str, str, bool]] = []
     if small:
         said = f"{ratio(small):.2f} ({ratio_from_press(small):.2f} counted from the press)"
-        found.append((f"{SMALL:,} × 20 kB: at least 0.9 of smtp-source", said, ratio(small) >= 0.9))
+        found.append((f"{SMALL:,} × 20 kB: at least 0.9 of smtp-source -s 10", said, ratio(small) >= 0.9))
+        beside = f"{ratio_kept_open(small):.2f}"
+        found.append(
+            (f"{SMALL:,} × 20 kB: at least 0.9 of smtp-source -d -s 10", beside, ratio_kept_open(small) >= 0.9)
+        )
     if small and large:
         share = rate(large) / rate(small)
-        beside = ratio(large) / ratio(small)
-        said = f"{share:.2f} ({beside:.2f} when each is taken beside its own smtp-source)"
+        alike = ratio(large) / ratio(small)
+        said = f"{share:.2f} ({alike:.2f} when each is taken beside its own smtp-source)"
         found.append((f"{LARGE:,}: at least 0.95 of the rate at {SMALL:,}", said, share >= 0.95))
     if done:
         most = max(outcome.peak_memory for outcome in done.values()) / 1e6

@@ -22,6 +22,7 @@ def a_round(rate: float, *references: float, audience: int = 20_000, first_mail:
         first_mail=first_mail,
         seconds=first_mail + audience / rate,
         references=list(references),
+        kept_open=[1.5 * each for each in references],
         connections=20,
         cpu_us={"newsletter": 30.0, "newsletter_in_kernel": 12.0, "sink": 40.0, "postgresql": 20.0, "valkey": 5.0},
         confirmations=[0.1, 0.2, 0.3],
@@ -44,6 +45,7 @@ def test_each_round_stands_beside_the_runs_around_it() -> None:
     assert report.ratio(outcome) == pytest.approx(0.9)
     assert report.rate(outcome) == pytest.approx(9000)
     assert report.ratio_from_press(outcome) < report.ratio(outcome)
+    assert report.ratio_kept_open(outcome) == pytest.approx(0.6)
 
 
 def test_a_missed_promise_is_said() -> None:
@@ -52,7 +54,7 @@ def test_a_missed_promise_is_said() -> None:
     large = Outcome(Case(f"{cases.LARGE}x20kB", cases.LARGE, 20))
     large.rounds = [a_round(8800, 10_000, audience=cases.LARGE, first_mail=2.1)]
     said = {what: kept for what, _, kept in report.promises([small, large])}
-    assert list(said.values()) == [False, True, False, True, False]
+    assert list(said.values()) == [False, False, True, False, True, False]
 
 
 def test_a_far_relay_is_counted_in_round_trips() -> None:
