@@ -63,7 +63,7 @@ bench: $(VENV)/dev.stamp ## Measure a round end to end beside Postfix's own load
 bench-large: $(VENV)/dev.stamp ## The same with a million readers
 	$(BIN)/python -m bench --readers 1000000 $(ARGS)
 
-chaos: $(VENV)/dev.stamp ## Kill, cut and confuse a round in every way we know, and count (about a quarter of an hour)
+chaos: $(VENV)/dev.stamp ## Kill, cut and confuse a round in every way we know, and count (about twenty-five minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: $(VENV)/run.stamp ## Resolve pyproject.toml into requirements/*.lock anew

@@ -14,7 +14,7 @@ from tests import processes
 from tests.chaos.judge import Allowed, Verdict, judge
 from tests.chaos.stage import Stage
 
-PATIENCE = 180.0  # for a round that must go on by itself
+PATIENCE, SHORT_PATIENCE = 180.0, 60.0  # for a round that must go on by itself
 OVER = ("sent", "cancelled")
 
 
@@ -52,6 +52,10 @@ class Play:
     notes: list[str] = field(default_factory=list)
     started: float = 0.0
 
+    @property
+    def patience(self) -> float:
+        return SHORT_PATIENCE if self.short else PATIENCE
+
     def moments(self, count: int, first: float = 0.05, last: float = 0.9) -> Iterator[float]:
         """Shares of the round, at random; stops with it. At each so many are at the sink."""
         shares = sorted(self.chance.uniform(first, last) for _ in range(count))
@@ -61,9 +65,9 @@ class Play:
                 return
             yield share
 
-    def reach(self, share: float, seconds: float = PATIENCE) -> bool:
+    def reach(self, share: float) -> bool:
         """Wait until so much of the audience is at the sink. False when the round was over before."""
-        end, look = time.monotonic() + seconds, 0.0
+        end, look = time.monotonic() + self.patience, 0.0
         while self.stage.sink.taken() < share * self.readers:
             now = time.monotonic()
             if now > look:
@@ -72,7 +76,7 @@ class Play:
                     return False
                 self._move_clock()
             if now > end:
-                raise AssertionError(f"not {share:.0%} within {seconds:.0f} s")
+                raise AssertionError(f"not {share:.0%} within {self.patience:.0f} s")
             time.sleep(0.01)
         return True
 
@@ -109,11 +113,11 @@ class Play:
 
     def finish(self) -> None:
         """Wait for the end of the round. Whoever should come to it by then and doesn't, is missing."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self.patience
         while not self.over():
             if time.monotonic() > end:
                 self.faults.append(
-                    f"“{self.stage.state(self.issue_id)}” still, {PATIENCE:.0f} s after the last mischief"
+                    f"“{self.stage.state(self.issue_id)}” still, {self.patience:.0f} s after the last mischief"
                 )
                 return
             self._move_clock()

@@ -221,6 +221,12 @@ class Stage:
             last = heartbeat.last(session=session)
         return (datetime.now(UTC) - last).total_seconds() if last else 0.0
 
+    def orphans(self, issue_id: int) -> int:
+        """Batches whose worker let the lease go by, and which nobody took over yet."""
+        query = "SELECT count(*) FROM batches WHERE issue_id = :issue AND state = 'sending' AND due_at <= :now"
+        with db.transaction() as session:
+            return int(session.execute(_timed(query), {"issue": issue_id, "now": datetime.now(UTC)}).scalar_one())
+
     def books(self, issue_id: int) -> books.Books:
         with db.transaction() as session:
             return books.of(session=session, issue_id=issue_id)

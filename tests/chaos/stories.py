@@ -276,9 +276,20 @@ def everything(play: Play) -> None:
     play.notes.append(", ".join(name for name, _ in order))
     for number, _ in enumerate(play.moments(len(order))):
         if number == len(order) - len(of_redis if not redis_first else of_others):
-            # Until the journal is whole again, or its reader has read it.
-            play.pause(2 if redis_first else play.stage.lease + 4)
+            # The journal must be whole again, or read by who took over.
+            if redis_first:
+                play.pause(2)
+            else:
+                _taken_over(play)
         order[number][1]()
+
+
+def _taken_over(play: Play) -> None:
+    """Wait until somebody has read what the dead worker's journal knows."""
+    before = time.monotonic()
+    play.pause(play.stage.lease + 1)
+    processes.wait_until(lambda: not play.stage.orphans(play.issue_id), play.patience, "nobody takes over")
+    play.notes.append(f"taken over within {time.monotonic() - before:.0f} s")
 
 
 STORIES = (
