@@ -131,27 +131,21 @@ def name() -> str:
 
 def _claim(batch_id: int, lease: timedelta, desk: Desk) -> Claimed | None:
     now = desk.clock()
-    try:
-        with db.transaction() as session:
-            claimed = batches.claim(session=session, now=now, batch_id=batch_id, lease=lease)
-            if claimed is None:
-                return None
-            share = limits.report(
-                session=session, now=now, name=name(), issue_id=claimed.issue_id, connections=desk.lines.count, rate=0.0
-            )
-            if not share.connections:
-                raise _NoShare
-    except _NoShare:
+    with db.transaction() as session:
+        share = limits.join(session=session, now=now, name=name())
+        if not share.connections and not share.waits:
+            limits.leave(session=session, name=name())
+    if not share.connections and not share.waits:
         _leave_to_others(batch_id, desk)
         return None
     desk.pace.share = share.connections
     if share.rate and desk.pace.tokens is None:
         desk.pace.granted(0)
-    return claimed
-
-
-class _NoShare(Exception):
-    """Every connection that the relay allows is another worker's."""
+    with db.transaction() as session:
+        claimed = batches.claim(session=session, now=now, batch_id=batch_id, lease=lease)
+        if claimed is None and not desk.lines.count:
+            limits.leave(session=session, name=name())  # an old bell: we don't send, and take nobody's share
+        return claimed
 
 
 def _leave_to_others(batch_id: int, desk: Desk) -> None:

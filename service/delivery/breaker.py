@@ -46,7 +46,7 @@ def look(*, session: Session) -> Relay:
 
 def trip(*, session: Session, now: datetime, trouble: Trouble, status: str = "", text: str = "") -> None:
     """The first worker's word counts; later ones change nothing until the next probe."""
-    row = _locked(session, now)
+    row = lock(session=session, now=now)
     if row.trouble is None:
         again = row.since is not None and (row.accepted_at is None or row.accepted_at < row.since)
         row.probes = row.probes + 1 if again else 0
@@ -70,7 +70,7 @@ def due(*, session: Session, now: datetime) -> bool:
 
 def still(*, session: Session, now: datetime, trouble: Trouble, status: str = "", text: str = "") -> None:
     """A probe in vain: the next one comes later."""
-    row = _locked(session, now)
+    row = lock(session=session, now=now)
     if row.trouble is None:
         return
     row.probes += 1
@@ -89,7 +89,7 @@ def heal(*, session: Session, now: datetime) -> list[int]:
 
     `since` stays, so that trouble which comes back before a mail was taken meets a longer pause.
     """
-    row = _locked(session, now)
+    row = lock(session=session, now=now)
     row.trouble, row.status, row.text, row.probe_at = None, "", "", None
     session.flush()
     waiting = select(Issue).where(Issue.state == IssueState.PAUSED, Issue.note.in_(NOTES)).order_by(Issue.id)
@@ -126,7 +126,8 @@ def _wait(row: Relay, now: datetime, trouble: Trouble, status: str, text: str) -
         row.slowed_until = row.probe_at
 
 
-def _locked(session: Session, now: datetime) -> Relay:
+def lock(*, session: Session, now: datetime) -> Relay:
+    """The row, held until commit."""
     relay(session=session, now=now)
     query = select(Relay).where(Relay.name == NAME).with_for_update()
     return session.scalars(query.execution_options(populate_existing=True)).one()

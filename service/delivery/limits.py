@@ -6,7 +6,7 @@ each worker takes what it may send until it comes again, so the limit holds howe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import case, delete, func, select
@@ -24,10 +24,14 @@ ONE_MORE = timedelta(seconds=30)  # "resume with one connection, add one by one"
 
 @dataclass(frozen=True)
 class Limits:
-    """`rate` in messages a second, 0 for no limit."""
+    """`rate` in messages a second, 0 for no limit. Of a share: `alone`, nobody else sends; `waits`, it will have
+    connections soon.
+    """
 
     connections: int
     rate: float
+    alone: bool = field(default=False, compare=False)
+    waits: bool = field(default=False, compare=False)
 
 
 def of(*, row: Relay) -> Limits:
@@ -64,11 +68,30 @@ def report(
     values = {"issue_id": issue_id, "seen_at": now, "connections": connections, "rate": rate}
     row = db.insert(session, Sender).values(name=name, **values)
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
+    return _share(session, now, name)
+
+
+def join(*, session: Session, now: datetime, name: str) -> Limits:
+    """Before a batch: this worker's share. One that wasn't heard lately has none until it reports, half a second
+    later, when others have: by then they know of it, and use fewer.
+    """
+    known = session.get(Sender, name, populate_existing=True)
+    if known is not None and known.seen_at > now - FRESH:
+        known.seen_at = max(known.seen_at, now)
+        session.flush()
+        return _share(session, now, name)
+    breaker.lock(session=session, now=now)  # of two that join at once the second sees the first
+    share = report(session=session, now=now, name=name, issue_id=None, connections=0, rate=0.0)
+    return share if share.alone or not share.connections else replace(share, connections=0, waits=True)
+
+
+def _share(session: Session, now: datetime, name: str) -> Limits:
     ahead = func.sum(case((Sender.name < name, 1), else_=0))
     counted = session.execute(select(func.count(), ahead).where(Sender.seen_at > now - FRESH)).one()
     number, before = counted[0] or 1, int(counted[1] or 0)
     most = together(row=breaker.look(session=session), now=now)
-    return Limits(most.connections // number + (1 if before < most.connections % number else 0), most.rate)
+    mine = most.connections // number + (1 if before < most.connections % number else 0)
+    return Limits(mine, most.rate, alone=number == 1)
 
 
 def leave(*, session: Session, name: str) -> None:

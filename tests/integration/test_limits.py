@@ -236,3 +236,17 @@ def test_a_row_of_an_older_version_has_a_bucket_too(session: Session) -> None:
     session.execute(update(Relay).values(filled_at=None))
     assert grant(session, 5) == 0
     assert grant(session, 5, NOW + SECOND) == 5
+
+
+def test_who_joins_waits_until_the_others_have_heard_of_it(app: flask.Flask) -> None:
+    settings.use(settings.current().model_copy(update={"relay_connections": 8, "relay_rate": 0.0}))
+    soon = NOW + timedelta(seconds=0.5)
+    with db.transaction() as session:
+        assert limits.join(session=session, now=NOW, name="first").connections == 8
+        second = limits.join(session=session, now=NOW, name="second")
+        assert (second.connections, second.waits) == (0, True)
+    with db.transaction() as session:
+        for name in ("first", "second"):
+            share = limits.report(session=session, now=soon, name=name, issue_id=1, connections=0, rate=0.0)
+            assert share.connections == 4
+        assert limits.join(session=session, now=soon, name="second").connections == 4
