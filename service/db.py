@@ -49,6 +49,8 @@ NAMING = {
 
 # What a machine that vanished in the middle of a transaction holds is free again within half a minute, rather than
 # after the two hours of TCP's own; one that went to sleep with it, after a minute.
+# The same for a database that vanished, seen from here.
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 SESSION = " ".join(
     f"-c {setting}"
     for setting in (
@@ -109,7 +111,7 @@ def connect(app: flask.Flask) -> None:
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
             "hide_parameters": True,  # a failed statement is logged: no addresses in it
             "pool_pre_ping": True,
-            "connect_args": {"connect_timeout": 5, "application_name": "vinkje", "options": SESSION},
+            "connect_args": {"connect_timeout": 5, "application_name": "vinkje", "options": SESSION, **KEEPALIVE},
         }
     db.init_app(app)
     with app.app_context():

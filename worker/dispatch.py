@@ -27,6 +27,7 @@ from worker.watch import Watch
 
 HALT_SECONDS = 6.0  # a worker that must stop waits so long for the relay's last answers
 TURN_SECONDS = 0.1
+ASK_SECONDS = 0.5  # between two words with the journal
 SHARE_SECONDS = 6.0  # so long it waits for a connection: who stopped counts for five seconds still
 
 log = structlog.get_logger()
@@ -64,7 +65,7 @@ class Pass:
         self._straight: set[int] = set()  # recorded as in doubt before they went out
         self._marks = bytearray()  # of answers that the journal hasn't had yet
         self._stop: Ending | None = None
-        self._shared_at = time.monotonic()
+        self._shared_at = self._marked_at = time.monotonic()
         self._watch = Watch(job.claimed, lines, pace, self._trials, keeper, clock)
 
     def run(self, halted: Callable[[], bool]) -> Ending:
@@ -72,6 +73,8 @@ class Pass:
         while True:
             if self._stop is None:
                 self._stop = Ending.TOLD if halted() else self._keeper.stop
+            self._lines.most = self._pace.connections(time.monotonic())
+            self._lines.trim()
             if self._stop is None:
                 self._feed()
             else:
@@ -94,15 +97,13 @@ class Pass:
         lines, pace, trials = self._lines, self._pace, self._trials
         if trials.empty:
             return
-        now = time.monotonic()
-        lines.most = pace.connections(now)
         if lines.most:
-            self._shared_at = now
-        elif now - self._shared_at > SHARE_SECONDS:
+            self._shared_at = time.monotonic()
+        elif time.monotonic() - self._shared_at > SHARE_SECONDS:
             self._stop = Ending.NO_SHARE
         lines.want()
         for line in lines.hungry:
-            while line.hungry and pace.may_send() and not trials.empty:
+            while line.hungry and pace.may_send() and not trials.empty and not trials.suspicious:
                 self._put(line, trials.next())
 
     def _put(self, line: Line, reader: Reader) -> None:
@@ -110,7 +111,8 @@ class Pass:
             message = self._job.message(reader)
         except Exception:  # one reader whose mail can't be made must not hold up all who come after
             log.exception("mail_not_made", subscriber=reader.subscriber_id)
-            self._settle(reader, Verdict.REFUSED, "554 5.6.0")
+            self._watch.said = relay.Reply(Phase.DATA, 554, "5.6.0", "not sent: the mail could not be made")
+            self._keeper.note(*self._trials.refused(reader, self._watch.said.status))
             return
         self._lines.put(line, message)
         self._pace.sent()
@@ -131,7 +133,14 @@ class Pass:
     def _mark(self) -> bool:
         """False when the journal doesn't keep it."""
         marks, self._marks = bytes(self._marks), bytearray()
-        return not marks or self._journal.note(marks)
+        now = time.monotonic()
+        if marks:
+            self._marked_at = now
+            return self._journal.note(marks)
+        if now - self._marked_at > ASK_SECONDS:  # a slow relay: is what we wrote there still?
+            self._marked_at = now
+            self._journal.note(b"")
+        return True
 
     def _record_straight(self, going: Sequence[int]) -> bool:
         """Without a journal the database must know first: in doubt, until the answer comes."""

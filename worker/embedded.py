@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from worker import halt, tasks
 
 CONCURRENCY = 4
 # A mail that the relay holds up may take long; its lease covers us when we don't wait for it.
-PATIENCE = 5.0
+PATIENCE = 8.0  # longer than dispatch.HALT_SECONDS
 
 log = structlog.get_logger()
 
@@ -67,9 +68,11 @@ def running(app: celery.Celery) -> Iterator[Threads]:
     finally:
         clock.stop()
         _stop_worker(app, name)
+        until = time.monotonic() + PATIENCE
         for thread in (threads.worker, threads.beat):
-            thread.join(PATIENCE)
-        tasks.hang_up()
+            thread.join(max(until - time.monotonic(), 0.0))
+        if threads.stopped():  # otherwise a mail is under way on them
+            tasks.hang_up()
 
 
 def _ring(app: celery.Celery) -> None:

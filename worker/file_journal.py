@@ -32,6 +32,8 @@ class FileJournal:
     def note(self, marks: bytes) -> bool:
         """What doesn't fit on a full disk comes first the next time, so that marks stay whole."""
         self._owed += marks
+        if not self._owed:
+            return True
         try:
             if self._file is None:
                 assert self._path is not None

@@ -117,9 +117,11 @@ class Keeper:
             self._write(self._hear)
         except errors.FenceLost:
             self._told = Ending.LOST
+            return False
         except DBAPIError as fault:
             log.error("outcomes_wait", count=len(self._gathered), fault=type(fault).__name__)
             self._told = self._told or Ending.TOLD
+            return False
         return self.stop is not Ending.LOST and not self._gathered
 
     def conclude(self, ending: Ending, *, read_at: datetime) -> Ending:

@@ -12,6 +12,7 @@ from worker import relay
 from worker.pipeline import Answer, Envelope, Pipeline
 
 CHUNK = 64 * 1024
+RECORD = 16 * 1024  # of TLS. A longer piece may be out in part, and Python doesn't say how much
 
 
 class Message(NamedTuple):
@@ -96,7 +97,7 @@ class Line:
         self.used_at = time.monotonic()
         try:
             while self._left:
-                sent = self.sock.send(self._left)
+                sent = self.sock.send(self._left[:RECORD] if self._tls else self._left)
                 self.pipeline.wrote(sent)
                 self._left = self._left[sent:]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):

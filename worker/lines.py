@@ -26,6 +26,7 @@ from worker.pipeline import Answer
 IDLE_SECONDS = 20.0  # what is older may have been dropped by a firewall that tells nobody
 REST_SECONDS = 3.0  # less than limits.FRESH, after which a worker's connections are given to others
 REOPEN_SECONDS = 1.0  # after a connection that couldn't be had
+MOST_REOPEN_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 AT_ONCE = 4  # connections that are opened at the same time
 
@@ -51,6 +52,7 @@ class Lines:
         self._uses = 0
         self._timer: threading.Timer | None = None
         self._reopen_at = 0.0
+        self._refusals = 0  # in a row, while others are open
         self._checked_at = 0.0
         self._answers: list[Answer] = []
         self._selector = selectors.DefaultSelector()
@@ -83,7 +85,8 @@ class Lines:
             for line in [line for line in self._open if now - line.used_at > IDLE_SECONDS]:
                 self._close(line, politely=True)
             self._listen(0)
-            self.fault, self._reopen_at, self.lost = None, 0.0, 0
+            self.fault, self.lost = None, 0
+            self._reopen_at = self._reopen_at if self._open else 0.0
             try:
                 yield
             finally:
@@ -105,14 +108,20 @@ class Lines:
         self._timer.daemon = True
         self._timer.start()
 
+    def trim(self) -> None:
+        """Close idle connections that are too many now."""
+        if self.count > self.most:
+            idle = [line for line in self._open if line.pipeline.idle]
+            for line in idle[: self.count - self.most]:
+                self._close(line, politely=True)
+
     def want(self) -> None:
         """There is more to send: open connections, as many as there may be."""
-        idle = [line for line in self._open if line.pipeline.idle]
-        for line in idle[: max(self.count - self.most, 0)]:
-            self._close(line, politely=True)
+        self.trim()
         if time.monotonic() < self._reopen_at:
             return
-        while self._opener.pending < AT_ONCE and self.count + self._opener.pending < self.most:
+        at_once = 1 if self._refusals else AT_ONCE
+        while self._opener.pending < at_once and self.count + self._opener.pending < self.most:
             self._opener.start()
 
     @property
@@ -202,9 +211,12 @@ class Lines:
     def _welcome(self) -> None:
         for found in self._opener.arrived():
             if isinstance(found, relay.Reply):
-                self.fault, self._reopen_at = found, time.monotonic() + REOPEN_SECONDS
+                # A relay that allows fewer than we want needn't hear it every second.
+                self._refusals = self._refusals + 1 if self._open else 0
+                pause = min(REOPEN_SECONDS * (1 << min(self._refusals, 6)), MOST_REOPEN_SECONDS)
+                self.fault, self._reopen_at = found, time.monotonic() + pause
                 continue
-            self.fault = None
+            self.fault, self._refusals = None, 0
             line = Line(found, self._cap)
             self._open.append(line)
             self._selector.register(line.sock, selectors.EVENT_READ, line)

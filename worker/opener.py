@@ -26,8 +26,8 @@ class Opener:
         self.pending = 0
 
     def start(self) -> None:
-        self.pending += 1
         threading.Thread(target=self._connect, name="relay-connect", daemon=True).start()
+        self.pending += 1  # after it: a thread that can't be had isn't waited for
 
     def arrived(self) -> list[Opened]:
         """Connections that are ready for MAIL, and why others weren't to be had."""

@@ -16,6 +16,7 @@ from service.delivery.outcomes import Phase
 from worker import relay
 from worker.pipeline import Answer
 
+NO_LOGIN = ("SMTPNotSupportedError", "UnicodeEncodeError")  # it offers no AUTH that we know, or can't carry ours
 PATIENCE = 20.0  # seconds; who needs longer isn't well
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ def trouble(reply: relay.Reply) -> Trouble:
     """What it means that a connection isn't to be had, or MAIL refused."""
     if reply.enhanced == outcomes.TOO_FAST:
         return Trouble.SLOW_DOWN
-    if reply.phase is Phase.LOGIN and reply.code:
+    if reply.phase is Phase.LOGIN and (reply.code or reply.text in NO_LOGIN):
         return Trouble.LOGIN
     return Trouble.REFUSES if reply.code >= 500 else Trouble.DOWN
 

@@ -55,12 +55,14 @@ class RedisJournal:
         self._take_in()
 
     def note(self, marks: bytes) -> bool:
+        """Nothing at all asks whether all is there still."""
         self._kept += marks
+        if not self._kept:
+            return True
         if self._connection is None:
             return self._reconnect()
         try:
-            fresh = len(self._kept) == len(marks)
-            if fresh:
+            if len(self._kept) == len(marks):
                 self._rewrite(self._connection)
             else:
                 self._append(self._connection, marks)
@@ -119,7 +121,7 @@ class RedisJournal:
                     emptied = emptied or got != expected
             if self._owed and time.monotonic() - self._owed[0][2] > ANSWER_SECONDS:
                 raise TimeoutError("no answer")
-            if emptied and not any(kind == "SET" for kind, _, _ in self._owed):
+            if emptied and self._kept and not any(kind == "SET" for kind, _, _ in self._owed):
                 log.warning("journal_was_emptied", key=self._key)
                 self._rewrite(self._connection)
         except FAULTS as fault:

@@ -111,7 +111,7 @@ def connect(address: RelayAddress, hello: str, patience: float = GREETING) -> Co
         said = refused.smtp_error
         text = said if isinstance(said, bytes) else str(said).encode()
         found = reply(Answer(0, phase, refused.smtp_code, text))
-    except (smtplib.SMTPException, OSError) as broken:
+    except (smtplib.SMTPException, OSError, ValueError) as broken:  # a password that AUTH can't carry is a ValueError
         fault = broken
         found = Reply(phase, 0, text=type(broken).__name__)
     why = f"{type(fault).__name__}: {logs.redact(str(fault))}"

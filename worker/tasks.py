@@ -21,11 +21,13 @@ from worker import halt, lines, pace, probe, sender, single
 from worker.file_journal import FileJournal
 from worker.redis_journal import RedisJournal
 
+ROUND_THREADS = 2  # of embedded.CONCURRENCY
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
 
 log = structlog.get_logger()
 # Lines serve one thread and one stream: a sign-up doesn't wait behind a round's connections.
 _mine = threading.local()
+_round = threading.BoundedSemaphore(ROUND_THREADS)
 _lines: WeakSet[lines.Lines | single.Relay] = WeakSet()
 
 
@@ -56,7 +58,16 @@ def start_round(issue_id: int) -> None:
 
 
 def send_batch(batch_id: int) -> None:
-    sender.send(batch_id=batch_id, desk=_desk())
+    """In one process with all else a round has two threads: a sign-up must not wait behind it (the round, step 11)."""
+    if not settings.current().embedded:
+        sender.send(batch_id=batch_id, desk=_desk())
+    elif _round.acquire(blocking=False):
+        try:
+            sender.send(batch_id=batch_id, desk=_desk())
+        finally:
+            _round.release()
+            with db.transaction() as session:  # a bell that was heard meanwhile is rung again
+                nudges.next_ones(session=session, now=_now(), count=ROUND_THREADS)
 
 
 def close_books(batch_id: int) -> None:

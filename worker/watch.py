@@ -44,7 +44,8 @@ class Watch:
 
     def look(self) -> None:
         """After each turn."""
-        self._trials.breaks += self._lines.lost
+        # Lines that end together ended for one reason.
+        self._trials.breaks += bool(self._lines.lost)
         self._lines.lost = 0
         if self.stop is not None:
             return

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.delivery import breaker
 from service.delivery.batches import Claimed
 from service.delivery.models import Delivery, Outcome
 from service.delivery.outcomes import FEW_REFUSALS, GIVE_UP, Reader
@@ -40,8 +41,10 @@ def weigh(
     if len(domains) == 1 and _strange(session, claimed, next(iter(domains)), good):
         return Word(theirs=True, domain=domains.pop())
     last = _last_taken(session, claimed.issue_id)
-    few = at_end and last is not None and last > now - RECENT
-    return Word(theirs=few and len(fresh) + _deferred_since(session, claimed, last) < FEW_REFUSALS)
+    few = at_end and last is not None and len(fresh) + _refused_since(session, claimed, last) < FEW_REFUSALS
+    # Long after the last mail that was taken, the relay is suspected once, and then these few.
+    since = breaker.look(session=session).since
+    return Word(theirs=few and last is not None and (last > now - RECENT or (since is not None and since > last)))
 
 
 def _last_taken(session: Session, issue_id: int) -> datetime | None:
@@ -52,9 +55,10 @@ def _last_taken(session: Session, issue_id: int) -> datetime | None:
     )
 
 
-def _deferred_since(session: Session, claimed: Claimed, last: datetime | None) -> int:
+def _refused_since(session: Session, claimed: Claimed, last: datetime) -> int:
+    """Of other batches, for a reason of ours; who is deferred for one of their own doesn't count."""
     query = select(func.count()).where(Delivery.issue_id == claimed.issue_id, Delivery.outcome == Outcome.DEFERRED)
-    return session.scalar(query if last is None else query.where(Delivery.at > last)) or 0
+    return session.scalar(query.where(Delivery.at > last, Delivery.status.startswith("5"))) or 0
 
 
 def _strange(session: Session, claimed: Claimed, domain: str, good: Collection[str]) -> bool:

@@ -34,6 +34,11 @@ def again(*, session: Session, now: datetime, batch_id: int) -> None:
     nudge(session=session, now=now, batch_ids=found)
 
 
+def next_ones(*, session: Session, now: datetime, count: int) -> None:
+    """For the first `count` that may be claimed, of whatever issue."""
+    nudge(session=session, now=now, batch_ids=session.scalars(_due(now, count)).all())
+
+
 def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
     """Nudge again what waits although its time has come, and what a dead worker held; nothing that had a
     nudge less than `quiet` ago. Gives how many.

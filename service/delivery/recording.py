@@ -70,9 +70,12 @@ def recover(
     """What a worker that died had in its journal: subscribers whose mail was taken, and those of whom nobody
     can know (step 8). What it had recorded itself stays. Raises FenceLost.
     """
+    tried = _tried(session, claimed, doubtful)
     results = [Result(_known_by(number), Outcome.ACCEPTED, now, "250") for number in accepted]
     results += [
-        outcomes.doubtful(reader=_known_by(number), doubt=Doubt.WORKER_LOST, now=now, resend=resend)
+        outcomes.doubtful(
+            reader=tried.get(number) or _known_by(number), doubt=Doubt.WORKER_LOST, now=now, resend=resend
+        )
         for number in doubtful
     ]
     record(session=session, now=now, claimed=claimed, results=results, lease=lease)
@@ -95,6 +98,16 @@ def _send_again(session: Session, now: datetime, claimed: Claimed) -> None:
         .values(outcome=Outcome.DEFERRED, retry_at=now + outcomes.PAUSES[0])
         .execution_options(synchronize_session=False)
     )
+
+
+def _tried(session: Session, claimed: Claimed, numbers: Collection[int]) -> dict[int, Reader]:
+    """Those who had a try before: sending again must come to its end."""
+    if not numbers:
+        return {}
+    query = select(Delivery.subscriber_id, Delivery.attempts, Delivery.first_at).where(
+        Delivery.issue_id == claimed.issue_id, Delivery.subscriber_id.in_(numbers)
+    )
+    return {row[0]: Reader(row[0], "", "", "", row[1], row[2]) for row in session.execute(query)}
 
 
 def _known_by(number: int) -> Reader:

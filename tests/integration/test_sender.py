@@ -343,9 +343,28 @@ def test_a_mail_that_cannot_be_made_holds_nobody_up(begin: Begin, relay: fakes.R
             update(Subscriber).where(Subscriber.email == address(1)).values(email="lezer\a1@gemeente.example")
         )
     found = trip.send()
+    while found.deferred:
+        found = trip.send(later=timedelta(hours=3))
 
-    assert (found.accepted, found.rejected) == (2, 1)
+    assert (found.accepted, found.rejected + found.given_up) == (2, 1)
     assert trip.issue().state is IssueState.SENT
+
+
+def test_when_no_mail_can_be_made_nobody_is_charged(
+    begin: Begin, relay: fakes.Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise OSError("the key can't be read")
+
+    trip = begin(30)
+    with monkeypatch.context() as patched:
+        patched.setattr("service.links.unsubscribe", broken)
+        found = trip.send()
+    assert (found.waiting, found.rejected) == (30, 0)
+    assert trip.issue().note == "relay_refuses"
+
+    trip.act(rounds.resume)
+    assert trip.send().accepted == 30
 
 
 def test_no_transaction_is_open_while_the_relay_answers(begin: Begin, relay: fakes.Relay) -> None:

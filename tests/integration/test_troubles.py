@@ -14,6 +14,7 @@ from service.delivery.models import Batch, BatchState, Delivery, Outcome
 from service.issues.models import IssueState
 from tests import fakes
 from tests.integration.trips import BUSY, OURS, Begin, Round, address, everybody, got
+from worker import sender
 
 GO_AWAY = "421 4.7.0 go away"
 SOON = timedelta(minutes=6)
@@ -265,3 +266,27 @@ def test_a_relay_that_refuses_and_is_busy_ends_too(begin: Begin, relay: fakes.Re
     to_the_end(trip)
     found = trip.books()
     assert (found.accepted, found.rejected + found.given_up) == (1, 2)
+
+
+def test_a_lone_reader_who_is_refused_long_after_the_others_stops_the_round_but_once(
+    begin: Begin, relay: fakes.Relay
+) -> None:
+    relay.answer_rcpt = lambda to: OURS if to == address(5) else None
+    trip = begin(6, size=5)
+    with db.transaction() as session:
+        first, last = session.scalars(select(Batch.id).order_by(Batch.id)).all()
+    sender.send(batch_id=first, desk=trip.desk)
+    trip.now += timedelta(minutes=2)
+    pauses = 0
+    for _ in range(100):
+        sender.send(batch_id=last, desk=trip.desk)
+        pauses += why_paused(trip) != ""
+        trip.now += SOON
+        trip.probe()
+        if trip.issue().state is IssueState.SENT:
+            break
+        with db.transaction() as session:
+            trip.now = max(trip.now, session.get_one(Batch, last).due_at)
+    assert pauses <= 1
+    found = trip.books()
+    assert (found.accepted, found.rejected + found.given_up) == (5, 1)
