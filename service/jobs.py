@@ -33,7 +33,7 @@ QUEUES = {
     ASSEMBLE_ISSUE: "clock",
     START_ROUND: "clock",
     SEND_BATCH: "newsletter",
-    CLOSE_BOOKS: "newsletter",
+    CLOSE_BOOKS: "clock",
     PROBE_RELAY: "newsletter",
 }
 

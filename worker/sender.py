@@ -17,7 +17,7 @@ from service import db, errors, mail, settings, wire
 from service.delivery import batches, limits, nudges, recording, rounds
 from service.delivery.batches import Claimed
 from service.issues import editions
-from service.issues.models import IssueState
+from service.issues.models import IssueState, find
 from worker import dispatch, journal
 from worker.dispatch import Job
 from worker.journal import Journal
@@ -26,6 +26,7 @@ from worker.lines import Lines
 from worker.pace import Pace
 
 NO_SHARE_SECONDS = 1.0
+STARTED = frozenset({IssueState.SENDING, IssueState.PAUSED, IssueState.CANCELLED})
 
 log = structlog.get_logger()
 
@@ -84,22 +85,21 @@ def send(*, batch_id: int, desk: Desk) -> None:
 
 
 def close_books(*, batch_id: int, desk: Desk) -> None:
-    """Of a batch whose worker died, and whose round was cancelled: what its journal knows is recorded."""
+    """Of a batch whose worker died: what its journal knows is recorded, and the rest is for whoever comes."""
     lease = timedelta(seconds=settings.current().lease_seconds)
     with db.transaction() as session:
-        claimed = batches.claim(
-            session=session, now=desk.clock(), batch_id=batch_id, lease=lease, state=IssueState.CANCELLED
-        )
+        claimed = batches.claim(session=session, now=desk.clock(), batch_id=batch_id, lease=lease, among=STARTED)
     if claimed is None:
         return
     try:
         recover(claimed=claimed, lease=lease, desk=desk)
-        pause = timedelta(0)
+        unreadable = False
     except journal.Unreadable:
-        pause = lease
+        unreadable = True  # it stays held, and is asked again when the lease is over
     with db.transaction() as session:
-        rounds.give_up(session=session, now=desk.clock(), issue_id=claimed.issue_id)
-        if not pause:
+        if find(session=session, issue_id=claimed.issue_id).state is IssueState.CANCELLED:
+            rounds.give_up(session=session, now=desk.clock(), issue_id=claimed.issue_id)
+        if not unreadable:
             batches.release(session=session, now=desk.clock(), claimed=claimed, due_at=desk.clock())
 
 

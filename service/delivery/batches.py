@@ -7,6 +7,7 @@ FenceLost, and nothing of what it holds is recorded.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,8 @@ from service.delivery.outcomes import Reader
 from service.issues.models import Issue, IssueState
 from service.subscribers import addresses
 from service.subscribers.models import State, Subscriber, Subscription
+
+GOING_OUT = frozenset({IssueState.SENDING})
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,16 @@ def _in_audience(theme_id: int, cut_at: datetime) -> ColumnElement[bool]:
 
 
 def claim(
-    *, session: Session, now: datetime, batch_id: int, lease: timedelta, state: IssueState = IssueState.SENDING
+    *, session: Session, now: datetime, batch_id: int, lease: timedelta, among: Collection[IssueState] = GOING_OUT
 ) -> Claimed | None:
-    """None when it isn't due, another worker has it, or its issue isn't in `state`.
+    """None when it isn't due, another worker has it, or its issue isn't in a state `among` these.
 
     Shares the issue's lock until commit: who cancels the issue sees the batch that is held, or no batch is had.
     """
     query = select(Issue).join(Batch, Batch.issue_id == Issue.id).where(Batch.id == batch_id)
     query = query.with_for_update(read=True, of=Issue).execution_options(populate_existing=True)
     issue = session.scalar(query)
-    if issue is None or issue.state is not state:
+    if issue is None or issue.state not in among:
         return None
     taken = session.execute(
         update(Batch)

@@ -52,11 +52,13 @@ def sweep(*, session: Session, now: datetime, quiet: timedelta) -> int:
 
 
 def _orphans(now: datetime) -> Select[int]:
-    """Held by a worker that died before their round was cancelled, or since."""
+    """Held by a worker that died. What its journal knows is safe only in the database, and a bell for the batch would
+    wait behind all the others' of its round; a round that waits or was cancelled has no bells.
+    """
     return (
         select(Batch.id)
         .join(Issue, Issue.id == Batch.issue_id)
-        .where(Issue.state == IssueState.CANCELLED, Batch.state == BatchState.SENDING, Batch.due_at <= now)
+        .where(Batch.state == BatchState.SENDING, Batch.due_at <= now)
         .limit(MOST_NUDGES)
     )
 

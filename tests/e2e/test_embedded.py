@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -187,11 +188,9 @@ def test_killed_in_the_middle_of_a_round_it_carries_on(start: Start, data_dir: P
     processes.wait_until(lambda: issue_state(data_dir) == "sent", 60, "the round ends")
     after = mails_to(data_dir)
     massa = {address: count for address, count in after.items() if address.endswith("@massa.example")}
-    assert len(massa) == readers, "somebody was missed"
-    twice = sum(count - 1 for count in massa.values())
-    in_flight = 4 * batch  # four batches at a time; the journal makes this four mails (issue 3)
-    assert twice <= in_flight
-    assert all(count <= 2 for count in massa.values())
+    uncertain = json.loads(processes.vinkje("issue", "show", "1", "--json", env=env))["uncertain"]
+    assert readers - len(massa) <= uncertain <= 20, "the mailbox died too: of one mail a connection nobody can know"
+    assert set(massa.values()) == {1}
 
 
 def test_each_address_may_be_set_alone(

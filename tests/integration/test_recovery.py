@@ -462,3 +462,20 @@ def test_a_worker_that_dies_before_it_can_record_its_last_answers_has_them_in_it
     trip.connect(relay.url, kept)
     found = trip.send(later=LEASE * 2)
     assert (found.accepted, found.uncertain, len(relay.caught)) == (6, 0, 6)
+
+
+def test_what_a_dead_worker_knew_is_recorded_before_its_batch_has_its_turn_again(
+    begin: Begin, relay: fakes.Relay, kept: FileJournal, doorbells: Doorbells
+) -> None:
+    """Its bell waits behind those of all other batches; its journal mustn't wait so long."""
+    trip = taking_over(begin, relay, kept)
+    claimed = dies(trip, kept, taken(0, 1) + going(2))
+    trip.now += LEASE
+    assert rung(doorbells, trip) == [claimed.batch_id]
+    sender.close_books(batch_id=claimed.batch_id, desk=trip.desk)
+
+    found = trip.books()
+    assert (found.accepted, found.uncertain, found.waiting) == (2, 1, 3)
+    kept.forget(claimed.batch_id, [claimed.fence])  # as Redis may now
+    assert trip.send().accepted == 5
+    assert len(relay.caught) == 3
