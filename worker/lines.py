@@ -52,6 +52,7 @@ class Lines:
         self._uses = 0
         self._timer: threading.Timer | None = None
         self._reopen_at = 0.0
+        self._failed = False  # the last connection couldn't be had
         self._refusals = 0  # in a row, while others are open
         self._checked_at = 0.0
         self._answers: list[Answer] = []
@@ -120,7 +121,7 @@ class Lines:
         self.trim()
         if time.monotonic() < self._reopen_at:
             return
-        at_once = 1 if self._refusals else AT_ONCE
+        at_once = 1 if self._failed else AT_ONCE
         while self._opener.pending < at_once and self.count + self._opener.pending < self.most:
             self._opener.start()
 
@@ -212,11 +213,12 @@ class Lines:
         for found in self._opener.arrived():
             if isinstance(found, relay.Reply):
                 # A relay that allows fewer than we want needn't hear it every second.
+                self._failed = True
                 self._refusals = self._refusals + 1 if self._open else 0
                 pause = min(REOPEN_SECONDS * (1 << min(self._refusals, 6)), MOST_REOPEN_SECONDS)
                 self.fault, self._reopen_at = found, time.monotonic() + pause
                 continue
-            self.fault, self._refusals = None, 0
+            self.fault, self._refusals, self._failed = None, 0, False
             line = Line(found, self._cap)
             self._open.append(line)
             self._selector.register(line.sock, selectors.EVENT_READ, line)

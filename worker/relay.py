@@ -113,7 +113,8 @@ def connect(address: RelayAddress, hello: str, patience: float = GREETING) -> Co
         found = reply(Answer(0, phase, refused.smtp_code, text))
     except (smtplib.SMTPException, OSError, ValueError) as broken:  # a password that AUTH can't carry is a ValueError
         fault = broken
-        found = Reply(phase, 0, text=type(broken).__name__)
+        in_words = broken.strerror if isinstance(broken, OSError) else None
+        found = Reply(phase, 0, text=in_words or type(broken).__name__)
     why = f"{type(fault).__name__}: {logs.redact(str(fault))}"
     log.warning("relay_unusable", phase=str(phase), code=found.code, why=why)
     if made is not None:

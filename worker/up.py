@@ -23,6 +23,7 @@ import waitress
 
 from service import app as service_app
 from service import cli, db, demo, folder, i18n, settings, themes, urls
+from service.delivery import batches
 from worker import embedded, health, mailbox
 
 WEB_THREADS = 8
@@ -81,6 +82,9 @@ def _serve(house: contextlib.ExitStack) -> embedded.Threads:
     with app.app_context():
         flask_migrate.upgrade(directory=service_app.MIGRATIONS)
         click.echo(f"database ready: {db.db.engine.url.render_as_string(hide_password=True)}")
+        if chosen.embedded:
+            with db.transaction() as session:
+                batches.let_dead_go(session=session, now=datetime.now(UTC))
         seeded = _seed(caught=caught)
     # Not imported above: it reads the settings, and `vinkje --help` must work without any.
     worker_app = importlib.import_module("worker.app")

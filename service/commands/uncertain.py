@@ -54,18 +54,19 @@ def _every(session: Session, issue_id: int) -> Iterator[Doubtful]:
 @click.argument("issue_id", metavar="ID", type=issue.ISSUE_ID)
 @click.argument("names", metavar="[ADDRESS]...", nargs=-1)
 @click.option("--all", "everybody", is_flag=True, help="All that are in doubt now.")
-@click.option("--arrived", "word", flag_value="arrived", help="Count as accepted.")
-@click.option("--again", "word", flag_value="again", help="Send once more, with the same Message-ID.")
-@click.option("--leave", "word", flag_value="leave", help="Count as given up.")
+@click.option("--arrived", is_flag=True, help="Count as accepted.")
+@click.option("--again", is_flag=True, help="Send once more, with the same Message-ID.")
+@click.option("--leave", is_flag=True, help="Count as given up.")
 @with_appcontext
-def settle(issue_id: int, names: tuple[str, ...], everybody: bool, word: str | None) -> None:
+def settle(issue_id: int, names: tuple[str, ...], everybody: bool, **words: bool) -> None:
     """Say what becomes of mails in doubt. For an erased reader give the number instead of an ADDRESS."""
-    if word is None:
-        raise click.UsageError("Say --arrived, --again or --leave.")
+    chosen = [word for word, given in words.items() if given]
+    if len(chosen) != 1:
+        raise click.UsageError("Say one of --arrived, --again and --leave.")
     if everybody == bool(names):
         raise click.UsageError("Give addresses, or --all.")
     with db.transaction() as session:
-        now, said = datetime.now(UTC), Word(word)
+        now, said = datetime.now(UTC), Word(chosen[0])
         if everybody:
             count = uncertain.settle_all(
                 session=session, now=now, issue_id=issue_id, word=said, seen=None, editor_id=None

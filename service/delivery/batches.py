@@ -116,6 +116,12 @@ def claim(
     )
 
 
+def let_dead_go(*, session: Session, now: datetime) -> None:
+    """For the only process there is, when it starts: whoever held a batch before is dead, so no lease need run out."""
+    held = update(Batch).where(Batch.state == BatchState.SENDING, Batch.due_at > now).values(due_at=now)
+    session.execute(held.execution_options(synchronize_session=False))
+
+
 def read(*, session: Session, now: datetime, claimed: Claimed) -> list[Reader]:
     """Who must have the mail now: in the audience still, not suppressed, and without a delivery or with one
     whose next try has come.

@@ -111,6 +111,10 @@ def of(*, session: Session, now: datetime, issue_id: int, counted: bool = True) 
         raise errors.NotFound("There is no issue %(id)s.", id=issue_id)
     ours = [sender for sender in limits.senders(session=session, now=now) if sender.issue_id == issue_id]
     rate = sum(sender.rate for sender in ours)
+    seen = relay(session=session, now=now)
+    pace = (
+        min(rate, seen.limits.rate) if seen.limits.rate else rate
+    )  # a lower limit is at work before the rate of the last seconds tells
     done = _done(session, issue_id)
     ahead = row.audience - done
     return Progress(
@@ -120,8 +124,8 @@ def of(*, session: Session, now: datetime, issue_id: int, counted: bool = True) 
         done=done,
         books=books.of(session=session, issue_id=issue_id) if counted else None,
         rate=rate,
-        seconds_left=math.ceil(ahead / rate) if row.state is IssueState.SENDING and ahead and rate else None,
-        relay=relay(session=session, now=now),
+        seconds_left=math.ceil(ahead / pace) if row.state is IssueState.SENDING and ahead and pace else None,
+        relay=seen,
         workers=len(ours),
         connections=sum(sender.connections for sender in ours),
     )

@@ -459,7 +459,9 @@ def test_an_operator_hears_why_not(app: flask.Flask, begin: trips.Begin, relay: 
     assert f"No mail to {trips.address(0)} is uncertain." in refused(trip.issue_id, "--again", trips.address(0))
     assert "No mail to 12 is uncertain." in refused(trip.issue_id, "--again", 12, trips.address(1))
     assert "There is no issue 999." in refused(999, "--arrived", "--all")
-    assert "Say --arrived, --again or --leave." in refused(trip.issue_id, "--all", status=2)
+    assert "Say one of --arrived, --again and --leave." in refused(trip.issue_id, "--all", status=2)
+    both = refused(trip.issue_id, "--arrived", "--again", "--all", status=2)
+    assert "Say one of --arrived, --again and --leave." in both
     assert "Give addresses, or --all." in refused(trip.issue_id, "--again", status=2)
     assert "Give addresses, or --all." in refused(trip.issue_id, "--again", "--all", trips.address(1), status=2)
     assert trip.books().uncertain == 1
