@@ -142,8 +142,9 @@ def test_a_relay_without_room_for_another_line_charges_nobody(begin: Begin, rela
 # --- The relay refuses for a reason of ours
 
 
-@pytest.mark.parametrize(("readers", "size"), [(1, 200), (4, 200), (40, 200), (40, 4), (40, 1)])
-@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize(
+    ("readers", "size", "connections"), [(1, 200, 1), (4, 200, 4), (40, 200, 1), (40, 200, 4), (40, 4, 4), (12, 1, 1)]
+)
 def test_a_relay_that_refuses_all_stops_the_round_and_charges_nobody(
     begin: Begin, relay: fakes.Relay, readers: int, size: int, connections: int
 ) -> None:
@@ -172,8 +173,7 @@ def test_a_relay_that_refuses_all_stops_the_round_and_charges_nobody(
     assert trip.issue().state is IssueState.SENT
 
 
-@pytest.mark.parametrize("size", [200, 40, 4])
-@pytest.mark.parametrize("domains", [strange(0), address])
+@pytest.mark.parametrize(("size", "domains"), [(200, strange(0)), (40, address), (4, strange(0))])
 def test_a_relay_that_refuses_all_from_halfway_charges_nobody(
     begin: Begin, relay: fakes.Relay, size: int, domains: Callable[[int], str]
 ) -> None:
@@ -194,8 +194,7 @@ def test_a_relay_that_refuses_all_from_halfway_charges_nobody(
     assert trip.books().accepted == 80
 
 
-@pytest.mark.parametrize("where", [0, 5, 33])
-@pytest.mark.parametrize("size", [200, 20])
+@pytest.mark.parametrize(("where", "size"), [(0, 200), (5, 20), (33, 20)])
 def test_a_domain_that_refuses_us_costs_nobody_else_their_mail(
     begin: Begin, relay: fakes.Relay, where: int, size: int
 ) -> None:
