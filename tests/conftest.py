@@ -143,6 +143,18 @@ def doorbells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...
 
 
 @pytest.fixture
+def house(env: dict[str, str], doorbells: object) -> Iterator[flask.Flask]:
+    """Our own view of the database that processes with the module's `env` work on."""
+    settings.use(settings.load(**{name.lower(): value for name, value in env.items()}))
+    app = service_app.create_app()
+    with app.app_context():
+        flask_migrate.upgrade(directory=service_app.MIGRATIONS)
+        yield app
+        db.db.session.remove()
+        db.db.engine.dispose()
+
+
+@pytest.fixture
 def relay() -> Iterator[fakes.Relay]:
     """A real SMTP server on loopback that keeps what it takes and can be told to misbehave."""
     with fakes.Relay() as server:

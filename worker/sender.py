@@ -133,9 +133,10 @@ def _claim(batch_id: int, lease: timedelta, desk: Desk) -> Claimed | None:
     now = desk.clock()
     with db.transaction() as session:
         share = limits.join(session=session, now=now, name=name())
-        if not share.connections and not share.waits:
+        in_vain = not (share.connections or share.waits)
+        if in_vain:
             limits.leave(session=session, name=name())
-    if not share.connections and not share.waits:
+    if in_vain:
         _leave_to_others(batch_id, desk)
         return None
     desk.pace.share = share.connections

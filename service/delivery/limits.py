@@ -109,9 +109,7 @@ def forget(*, session: Session, now: datetime) -> None:
 
 def grant(*, session: Session, now: datetime, want: int) -> int | None:
     """How many of the `want` messages may be sent now; None without a limit."""
-    breaker.relay(session=session, now=now)
-    query = select(Relay).where(Relay.name == breaker.NAME).with_for_update()
-    row = session.scalars(query.execution_options(populate_existing=True)).one()
+    row = breaker.lock(session=session, now=now)
     rate = of(row=row).rate
     if not rate:
         return None

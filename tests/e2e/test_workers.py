@@ -9,12 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import flask
-import flask_migrate
 import pytest
 from sqlalchemy import insert, select
 
-from service import app as service_app
-from service import db, settings
+from service import db
 from service.delivery import books
 from service.delivery.models import Batch, BatchState
 from service.subscribers.models import State, Subscriber, Subscription
@@ -44,18 +42,6 @@ def env(postgres: Callable[[str], str], valkey: str, sink: fakes.Sink, tmp_path:
         "TICK_SECONDS": "1",
         "LEASE_SECONDS": "3",
     }
-
-
-@pytest.fixture
-def house(env: dict[str, str], doorbells: object) -> Iterator[flask.Flask]:
-    """Our own view of the database that the processes work on."""
-    settings.use(settings.load(**{name.lower(): value for name, value in env.items()}))
-    app = service_app.create_app()
-    with app.app_context():
-        flask_migrate.upgrade(directory=service_app.MIGRATIONS)
-        yield app
-        db.db.session.remove()
-        db.db.engine.dispose()
 
 
 def round_of(readers: int) -> int:

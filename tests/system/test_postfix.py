@@ -17,12 +17,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import flask
-import flask_migrate
 import pytest
 from sqlalchemy import insert, select
 
-from service import app as service_app
-from service import db, links, mail, settings, themes, wire
+from service import db, links, mail, themes, wire
 from service.delivery import books
 from service.issues import editions
 from service.issues.models import Issue, IssueState, find
@@ -84,18 +82,6 @@ def env(
         "TICK_SECONDS": "1",
         "BATCH_SIZE": "250",
     }
-
-
-@pytest.fixture
-def house(env: dict[str, str], doorbells: object) -> Iterator[flask.Flask]:
-    """Our own view of the database that the processes work on."""
-    settings.use(settings.load(**{name.lower(): value for name, value in env.items()}))
-    app = service_app.create_app()
-    with app.app_context():
-        flask_migrate.upgrade(directory=service_app.MIGRATIONS)
-        yield app
-        db.db.session.remove()
-        db.db.engine.dispose()
 
 
 @contextlib.contextmanager
