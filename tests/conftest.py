@@ -145,6 +145,7 @@ def doorbells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...
 @pytest.fixture
 def house(env: dict[str, str], doorbells: object) -> Iterator[flask.Flask]:
     """Our own view of the database that processes with the module's `env` work on."""
+    before = settings.current()
     settings.use(settings.load(**{name.lower(): value for name, value in env.items()}))
     app = service_app.create_app()
     with app.app_context():
@@ -152,6 +153,7 @@ def house(env: dict[str, str], doorbells: object) -> Iterator[flask.Flask]:
         yield app
         db.db.session.remove()
         db.db.engine.dispose()
+    settings.use(before)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ WIDTHS = {"phone": (320, 640), "desktop": (1280, 800)}
 class Site:
     url: str
     app: flask.Flask
+    chosen: settings.Settings
     complaints: list[str] = field(default_factory=list)  # what Chromium's console said of our pages
 
     def confirm_link(self, email: str) -> str:
@@ -82,7 +83,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server = waitress.server.create_server(app, sockets=[listening], threads=4)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    yield Site(url, app)
+    yield Site(url, app, chosen)
     server.close()
     thread.join(10)
     with app.app_context():
@@ -92,6 +93,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def site(_site: Site) -> Site:
     """The site with three themes and nobody else in it."""
+    settings.use(_site.chosen)  # a story in this process may have used its own
     _site.complaints.clear()
     _site.app.config["MAILBOX_DIR"] = None
     with _site.app.app_context(), db.transaction() as session:
