@@ -28,6 +28,7 @@ from service.issues.models import IssueState
 from worker.pace import Pace
 
 FLUSH_SECONDS = 0.5
+FIRST_SECONDS = 0.1  # of a batch: who begins beside us waits for the connections that we mustn't have any more
 # Of the lease we use so much: another host's clock may be ahead of ours.
 TRUSTED = 0.8
 # Before a batch is tried again that the relay wouldn't have; longer the more often it was claimed.
@@ -144,7 +145,9 @@ class Keeper:
                 time.sleep(FLUSH_SECONDS)
 
     def _keep(self) -> None:
-        while not self._done.wait(FLUSH_SECONDS) and self._told is not Ending.LOST:
+        pause = FIRST_SECONDS
+        while not self._done.wait(pause) and self._told is not Ending.LOST:
+            pause = FLUSH_SECONDS
             try:
                 with self._app.app_context():
                     self._write(self._hear)
