@@ -12,6 +12,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
+import re
 from enum import StrEnum
 from functools import lru_cache
 
@@ -22,11 +23,17 @@ BLOCK = 64  # octets that SHA-256 takes at a time
 URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
+RETURN = re.compile(r"(?P<payload>[bu](?P<first>[0-9]{1,18})-(?P<second>[0-9]{1,18}))-(?P<signature>[0-9a-f]{20})")
+
+
 class Purpose(StrEnum):
     CONFIRM = "confirm"
     PREFERENCES = "preferences"
     UNSUBSCRIBE = "unsubscribe"
     INVITATION = "invitation"
+    DATA = "data"
+    ADDRESS = "address"
+    BLOCK = "block"
 
 
 def confirm(confirmation_id: int) -> str:
@@ -40,6 +47,44 @@ def preferences(subscriber_id: int) -> str:
 def unsubscribe(subscriber_id: int, theme_id: int) -> str:
     """Never expires: mail is read late (requirements 4.7)."""
     return _url(Purpose.UNSUBSCRIBE, subscriber_id, theme_id)
+
+
+def data(letter_id: int) -> str:
+    """To everything we hold about a reader. Only in a letter mailed to their own address."""
+    return _url(Purpose.DATA, letter_id)
+
+
+def address(letter_id: int) -> str:
+    """To the button that makes the address this letter went to the reader's own."""
+    return _url(Purpose.ADDRESS, letter_id)
+
+
+def block(confirmation_id: int) -> str:
+    """To "this wasn't me, never mail me again", in the mail that a sign-up caused."""
+    return _url(Purpose.BLOCK, confirmation_id)
+
+
+def return_path(issue_id: int, subscriber_id: int) -> str:
+    """Where a bounce of this one mail goes (VERP, requirements 1.6). Needs RETURN_ADDRESS."""
+    return _returning("b", issue_id, subscriber_id)
+
+
+def unsubscribe_address(subscriber_id: int, theme_id: int) -> str:
+    """Mail to it ends the theme (RFC 2369 §3.2). Needs RETURN_ADDRESS."""
+    return _returning("u", subscriber_id, theme_id)
+
+
+def read_return(address: str) -> tuple[str, int, int]:
+    """The kind ("b" or "u") and the two row numbers of one of our return addresses. Raises LinkRefused.
+
+    Mail servers on the way may have changed the case of its letters (RFC 5321 §2.4 lets them not, some do).
+    """
+    found = RETURN.fullmatch(address.rpartition("@")[0].rpartition("+")[2].lower())
+    if found is not None:
+        payload, signature = found["payload"], found["signature"]
+        if any(hmac.compare_digest(_short(payload, key), signature) for key in _keys()):
+            return payload[0], int(found["first"]), int(found["second"])
+    raise errors.LinkRefused("This is no return address of ours.")
 
 
 def invitation(editor_id: int, version: int) -> str:
@@ -85,6 +130,18 @@ def _url(purpose: Purpose, *numbers: int) -> str:
     return f"{settings.current().base_url}/{purpose}/{token(purpose, *numbers)}"
 
 
+def _returning(kind: str, first: int, second: int) -> str:
+    chosen = settings.current()
+    mailbox, _, domain = chosen.return_address.partition("@")
+    payload = f"{kind}{first}-{second}"
+    return f"{mailbox}+{payload}-{_short(payload, chosen.secret_key)}@{domain}"
+
+
+def _short(payload: str, key: str) -> str:
+    """80 bits, in digits that keep their meaning in capitals."""
+    return _hmac(_derived("return", key), payload.encode()).hex()[:20]
+
+
 def _keys() -> tuple[str, ...]:
     chosen = settings.current()
     return (chosen.secret_key, *chosen.secret_keys_previous)
@@ -96,7 +153,7 @@ def _signed(payload: str, derived: bytes) -> str:
 
 
 @lru_cache(maxsize=32)
-def _derived(purpose: Purpose, key: str) -> bytes:
+def _derived(purpose: str, key: str) -> bytes:
     return _hmac(key.encode(), f"vinkje.{purpose}".encode())
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
 from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import errors, folder, pem, urls
@@ -27,14 +26,14 @@ NEEDED = {
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    database_url: str = ""
-    redis_url: str = ""
-    smtp_url: str = ""
-    base_url: str = ""
+    database_url: urls.Database = ""
+    redis_url: urls.Redis = ""
+    smtp_url: urls.Smtp = ""
+    base_url: urls.Base = ""
     secret_key: str = Field(default="", repr=False)
     # Older keys, newest first: links in old mails keep working after SECRET_KEY changes.
     secret_keys_previous: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
-    mail_from: str = ""
+    mail_from: urls.Sender = ""
     organisation: str = ""
     data_dir: Path = Path("data")
     port: int = Field(default=8000, ge=1, le=65535)
@@ -59,9 +58,19 @@ class Settings(BaseSettings):
     relay_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # messages a second; 0 means: no limit
     relay_messages: int = Field(default=1000, ge=1)  # on one connection
     uncertain: Literal["hold", "resend"] = "hold"
+    # Where bounces and complaints go, and the three ways in. Without it bounces go to MAIL_FROM, unread by us.
+    return_address: urls.ReturnAddress = ""
+    inbox_url: urls.Inbox = Field(default="", repr=False)
+    report_secret: str = Field(default="", repr=False)
+
     form_min_seconds: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     signups_per_network_hour: int = Field(default=30, ge=1)
     signups_per_hour: int = Field(default=2000, ge=1)
+    proof_of_work: bool = False
+    # Counts of people below it are shown as "fewer than".
+    smallest_count: int = Field(default=5, ge=1, le=100)
+    # Who handles readers' data for us, as the privacy page names them (GDPR art. 13(1)(e)).
+    processors: str = ""
 
     vinkje_password: str = Field(default="", repr=False, validation_alias=AliasChoices("VINKJE_PASSWORD"))
 
@@ -70,18 +79,6 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("database_url", "redis_url", "base_url", "mail_from")
-    @classmethod
-    def _address(cls, value: str, info: ValidationInfo) -> str:
-        return CHECKS[info.field_name or ""](value) if value else value
-
-    @field_validator("smtp_url")
-    @classmethod
-    def _smtp(cls, value: str) -> str:
-        if value:
-            urls.relay(value)
         return value
 
     @field_validator("log_level", mode="before")
@@ -117,6 +114,10 @@ class Settings(BaseSettings):
             missing += [name.upper() for name in ("base_url", "mail_from", "organisation") if not getattr(self, name)]
         if missing:
             raise ValueError("set " + ", ".join(missing))
+        if self.inbox_url and not self.return_address:
+            raise ValueError("INBOX_URL is the mailbox of RETURN_ADDRESS: set that too")
+        if self.report_secret and len(self.report_secret) < folder.SHORTEST_SECRET:
+            raise ValueError(f"REPORT_SECRET: at least {folder.SHORTEST_SECRET} characters")
         if any(len(key) < folder.SHORTEST_SECRET for key in (self.secret_key, *self.secret_keys_previous) if key):
             raise ValueError(f"SECRET_KEY and SECRET_KEYS_PREVIOUS: at least {folder.SHORTEST_SECRET} characters each")
         return self
@@ -140,14 +141,6 @@ class Settings(BaseSettings):
     def mail_domain(self) -> str:
         """Stays the same for the life of the lists: List-Id is made from it (RFC 2919 §4)."""
         return _domain(self.mail_from)
-
-
-CHECKS: dict[str, Callable[[str], str]] = {
-    "database_url": urls.database,
-    "redis_url": urls.redis,
-    "base_url": urls.base,
-    "mail_from": urls.sender,
-}
 
 
 def load(**overrides: object) -> Settings:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from email.utils import getaddresses
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -16,6 +17,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 StartTls = Literal["required", "opportunistic", "never"]
+LONGEST_RETURN = 20
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # As in DNS: labels of letters, digits and hyphens (RFC 1123 §2.1), or an address in brackets.
 LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -116,7 +118,40 @@ def selector(value: str) -> str:
     return value
 
 
+def smtp(value: str) -> str:
+    relay(value)
+    return value
+
+
+def return_address(value: str) -> str:
+    """What comes back gets a plus sign and a token before the @ (requirements 1.6), 64 octets at most in all."""
+    if not MAILBOX.fullmatch(value) or not value.isascii() or len(value.partition("@")[0]) > LONGEST_RETURN:
+        raise ValueError(f"use an address of at most {LONGEST_RETURN} characters before the @: bounces@example.nl")
+    return value
+
+
+def inbox(value: str) -> str:
+    """An IMAP mailbox, as in imaps://user:password@host/INBOX."""
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("imap", "imaps") or not (parts.hostname and parts.username):
+        raise ValueError("use imaps://user:password@host/INBOX")
+    if parts.scheme == "imap" and parts.hostname not in LOOPBACK:
+        raise ValueError("must be imaps: a password goes over it")
+    return value
+
+
+def _unless_empty(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda value: check(value) if value else value)
+
+
 Selector = Annotated[str, AfterValidator(selector)]
+Database = Annotated[str, _unless_empty(database)]
+Redis = Annotated[str, _unless_empty(redis)]
+Smtp = Annotated[str, _unless_empty(smtp)]
+Base = Annotated[str, _unless_empty(base)]
+Sender = Annotated[str, _unless_empty(sender)]
+ReturnAddress = Annotated[str, _unless_empty(return_address)]
+Inbox = Annotated[str, _unless_empty(inbox)]
 
 
 def _split(value: str) -> SplitResult | None:

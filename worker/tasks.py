@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from weakref import WeakSet
 
 import structlog
 from sqlalchemy.orm import Session
 
-from service import db, errors, heartbeat, jobs, mail, outbox, settings, throttle
-from service.delivery import breaker, limits, nudges, rounds
+from service import db, errors, jobs, mail, outbox, settings
+from service.delivery import nudges, rounds
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
-from service.subscribers import confirmation, letters, signup
+from service.subscribers import letters, signup
 from service.subscribers.models import Confirmation
-from worker import halt, lines, pace, probe, sender, single
+from worker import halt, lines, pace, probe, sender, single, steps
 from worker.file_journal import FileJournal
 from worker.redis_journal import RedisJournal
 
 ROUND_THREADS = 2  # of embedded.CONCURRENCY
-LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
 
 log = structlog.get_logger()
 # Lines serve one thread and one stream: a sign-up doesn't wait behind a round's connections.
@@ -33,7 +32,7 @@ _lines: WeakSet[lines.Lines | single.Relay] = WeakSet()
 
 def tick() -> None:
     """Ask the database what is due. A step that fails doesn't stop the others; the next tick tries it again."""
-    for step in STEPS:
+    for step in steps.STEPS:
         try:
             with db.transaction() as session:
                 step(session, _now())
@@ -166,55 +165,3 @@ def _desk() -> sender.Desk:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _beat(session: Session, now: datetime) -> None:
-    heartbeat.beat(session=session, now=now)
-
-
-def _hold(session: Session, now: datetime) -> None:
-    rota.hold_missed(session=session, now=now)
-
-
-def _assemble(session: Session, now: datetime) -> None:
-    for issue_id in rota.due_for_assembly(session=session, now=now):
-        jobs.enqueue(session, jobs.ASSEMBLE_ISSUE, issue_id)
-
-
-def _start(session: Session, now: datetime) -> None:
-    for issue_id in rota.due_to_start(session=session, now=now):
-        jobs.enqueue(session, jobs.START_ROUND, issue_id)
-
-
-def _nudge(session: Session, now: datetime) -> None:
-    quiet = max(settings.current().tick_seconds, LEAST_QUIET)
-    nudges.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
-
-
-def _probe(session: Session, now: datetime) -> None:
-    if breaker.due(session=session, now=now):
-        jobs.enqueue(session, jobs.PROBE_RELAY)
-    limits.forget(session=session, now=now)
-
-
-def _finish(session: Session, now: datetime) -> None:
-    rounds.finish_all(session=session, now=now)
-
-
-def _take(session: Session, now: datetime) -> None:
-    for request_id in signup.waiting(session=session, now=now):
-        jobs.enqueue(session, jobs.TAKE_SIGNUP, request_id)
-
-
-def _mail(session: Session, now: datetime) -> None:
-    for model, job in ((Confirmation, jobs.SEND_CONFIRMATION), (Notice, jobs.SEND_NOTICE)):
-        for row_id in outbox.due(session=session, model=model, now=now):
-            jobs.enqueue(session, job, row_id)
-
-
-def _expire(session: Session, now: datetime) -> None:
-    confirmation.expire(session=session, now=now)
-    throttle.expire(session=session, now=now)
-
-
-STEPS = (_hold, _assemble, _start, _probe, _nudge, _finish, _take, _mail, _expire, _beat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, PrimaryKeyConstraint, String
@@ -42,6 +42,15 @@ class Doubt(StrEnum):
 
     LINE_LOST = "line lost"  # between its dot and the relay's answer
     WORKER_LOST = "worker lost"  # between the same two: its journal told
+
+
+class ReportKind(StrEnum):
+    """What a report says of the mail it is about (requirements 1.10)."""
+
+    HARD = "hard"  # the address is dead
+    SOFT = "soft"  # full, away, time-out: this mail didn't arrive, the next may
+    COMPLAINT = "complaint"
+    FAULT = "fault"  # ours: policy, signature, content
 
 
 class Batch(Base):
@@ -129,3 +138,39 @@ class Sender(Base):
     seen_at: Mapped[datetime]
     connections: Mapped[int] = mapped_column(default=0)
     rate: Mapped[float] = mapped_column(default=0.0)
+
+
+class Report(Base):
+    """A bounce or complaint about one mail. No foreign keys, as in Delivery. The key: a report that comes twice
+    is one report.
+    """
+
+    __tablename__ = "reports"
+    __table_args__ = (PrimaryKeyConstraint("issue_id", "subscriber_id", "kind"), Index(None, "subscriber_id"))
+
+    issue_id: Mapped[int] = mapped_column(autoincrement=False)
+    subscriber_id: Mapped[int] = mapped_column(autoincrement=False)
+    kind: Mapped[ReportKind]
+    status: Mapped[str] = mapped_column(String(20), default="")
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ReportCount(Base):
+    """How many mails came in of a sort that changes nothing: forged, unreadable, delayed, out of office."""
+
+    __tablename__ = "report_counts"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    sort: Mapped[str] = mapped_column(String(20), primary_key=True)
+    count: Mapped[int]
+
+
+class DeliveryCount(Base):
+    """How many of an issue's deliveries had `kind` (an Outcome or a ReportKind) when their rows went: it names
+    nobody."""
+
+    __tablename__ = "delivery_counts"
+
+    issue_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    count: Mapped[int]

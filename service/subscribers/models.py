@@ -45,6 +45,7 @@ class Channel(StrEnum):
     ONE_CLICK = "one_click"
     UNSUBSCRIBE_PAGE = "unsubscribe_page"
     RELAY = "relay"
+    REPORT = "report"
     IMPORT = "import"
 
 
@@ -52,6 +53,12 @@ class SuppressionReason(StrEnum):
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
     BLOCKED = "blocked"
+
+
+class LetterKind(StrEnum):
+    DATA = "data"  # the fresh link that reading, exporting, erasing and changing the address ask for
+    ADDRESS_NEW = "address_new"  # to the new address: is it yours?
+    ADDRESS_TOLD = "address_told"  # to the old one: it was changed
 
 
 class Subscriber(Base):
@@ -134,6 +141,48 @@ class Confirmation(Outgoing, Base):
     @property
     def made_at(self) -> datetime:
         return self.requested_at
+
+
+class Letter(Outgoing, Base):
+    """A mail to one reader about their own data. `email` is whom it goes to, which an ADDRESS_* letter needs:
+    it isn't the subscriber's, or not any more. `used_at`: its button was pressed.
+    """
+
+    __tablename__ = "letters"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    subscriber_id: Mapped[int] = mapped_column(ForeignKey("subscribers.id"), index=True)
+    kind: Mapped[LetterKind]
+    language: Mapped[str] = mapped_column(String(2))
+    email: Mapped[str] = mapped_column(String(254))
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
+
+    subscriber: Mapped[Subscriber] = relationship()
+
+    @property
+    def made_at(self) -> datetime:
+        return self.asked_at
+
+
+class ConsentCount(Base):
+    """How many events there were in an ISO week ("2026-W48") of which the evidence is gone: it names nobody."""
+
+    __tablename__ = "consent_counts"
+
+    theme_id: Mapped[int] = mapped_column(ForeignKey("themes.id"), primary_key=True)
+    week: Mapped[str] = mapped_column(String(8), primary_key=True)
+    event: Mapped[ConsentEvent] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class Erasure(Base):
+    """An address whose data went, as a keyed hash: a restored backup is brought back in line with it."""
+
+    __tablename__ = "erasures"
+
+    address_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Suppression(Base):

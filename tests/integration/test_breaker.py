@@ -16,7 +16,7 @@ from service.issues.models import Issue, IssueState
 from tests import fakes, make
 from tests.integration.trips import Begin
 from tests.make import NOW
-from worker import tasks
+from worker import steps
 
 Doorbells = list[tuple[str, tuple[int, ...]]]
 SECOND = timedelta(seconds=1)
@@ -318,12 +318,12 @@ def test_a_relay_that_refuses_every_mail_is_tried_with_longer_and_longer_pauses(
 def test_the_tick_rings_for_a_probe_when_it_is_time(begin: Begin, relay: fakes.Relay, doorbells: Doorbells) -> None:
     begin(1)
     with db.transaction() as session:
-        tasks._probe(session, NOW)
+        steps.probe(session, NOW)
         trip(session)
-        tasks._probe(session, NOW + breaker.FIRST_PAUSE - SECOND)
+        steps.probe(session, NOW + breaker.FIRST_PAUSE - SECOND)
     assert (jobs.PROBE_RELAY, ()) not in doorbells
     with db.transaction() as session:
-        tasks._probe(session, NOW + breaker.FIRST_PAUSE)
+        steps.probe(session, NOW + breaker.FIRST_PAUSE)
     assert doorbells.count((jobs.PROBE_RELAY, ())) == 1
 
 

@@ -21,7 +21,7 @@ from service.newsroom.models import Item, ItemState
 from service.subscribers.models import Confirmation
 from tests import make
 from tests.make import NOW
-from worker import tasks
+from worker import steps, tasks
 
 Bells = list[tuple[str, tuple[int, ...]]]
 BEFORE = NOW - timedelta(days=1)
@@ -293,7 +293,7 @@ def test_a_step_that_fails_does_not_stop_the_clock(
     def broken(session: Session, now: datetime) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(tasks, "STEPS", (broken, *tasks.STEPS))
+    monkeypatch.setattr(steps, "STEPS", (broken, *steps.STEPS))
     tasks.tick()
     with db.transaction() as session:
         assert heartbeat.last(session=session) == datetime.now(UTC)

@@ -1,0 +1,68 @@
+"""What a tick asks the database: each step looks for rows whose time has come and rings for them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from service import heartbeat, jobs, outbox, settings, throttle
+from service.delivery import breaker, limits, nudges, rounds
+from service.issues import rota
+from service.newsroom.models import Notice
+from service.subscribers import confirmation, signup
+from service.subscribers.models import Confirmation
+
+LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
+
+
+def beat(session: Session, now: datetime) -> None:
+    heartbeat.beat(session=session, now=now)
+
+
+def hold(session: Session, now: datetime) -> None:
+    rota.hold_missed(session=session, now=now)
+
+
+def assemble(session: Session, now: datetime) -> None:
+    for issue_id in rota.due_for_assembly(session=session, now=now):
+        jobs.enqueue(session, jobs.ASSEMBLE_ISSUE, issue_id)
+
+
+def start(session: Session, now: datetime) -> None:
+    for issue_id in rota.due_to_start(session=session, now=now):
+        jobs.enqueue(session, jobs.START_ROUND, issue_id)
+
+
+def nudge(session: Session, now: datetime) -> None:
+    quiet = max(settings.current().tick_seconds, LEAST_QUIET)
+    nudges.sweep(session=session, now=now, quiet=timedelta(seconds=quiet))
+
+
+def probe(session: Session, now: datetime) -> None:
+    if breaker.due(session=session, now=now):
+        jobs.enqueue(session, jobs.PROBE_RELAY)
+    limits.forget(session=session, now=now)
+
+
+def finish(session: Session, now: datetime) -> None:
+    rounds.finish_all(session=session, now=now)
+
+
+def take(session: Session, now: datetime) -> None:
+    for request_id in signup.waiting(session=session, now=now):
+        jobs.enqueue(session, jobs.TAKE_SIGNUP, request_id)
+
+
+def mail_due(session: Session, now: datetime) -> None:
+    for model, job in ((Confirmation, jobs.SEND_CONFIRMATION), (Notice, jobs.SEND_NOTICE)):
+        for row_id in outbox.due(session=session, model=model, now=now):
+            jobs.enqueue(session, job, row_id)
+
+
+def expire(session: Session, now: datetime) -> None:
+    confirmation.expire(session=session, now=now)
+    throttle.expire(session=session, now=now)
+
+
+STEPS = (hold, assemble, start, probe, nudge, finish, take, mail_due, expire, beat)
