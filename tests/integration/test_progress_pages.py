@@ -172,6 +172,28 @@ def test_chiefs_are_led_to_the_uncertain_mails_once_there_are_any(app: flask.Fla
     assert chief.get(f"{issue}/uncertain").status_code == 200
 
 
+def test_a_sent_issue_is_not_done_with_while_mails_are_uncertain(app: flask.Flask, issue: str) -> None:
+    chief, writer = Desk(app), Desk(app, Role.WRITER)
+    with db.transaction() as session:
+        session.execute(update(Issue).values(state=IssueState.SENT))
+    assert "Het is verstuurd. U hoeft niets meer te doen." in chief.text(issue)
+    with db.transaction() as session:
+        made = session.scalars(select(Issue)).one()
+        session.add(
+            Delivery(
+                issue_id=made.id,
+                subscriber_id=1,
+                outcome=Outcome.UNCERTAIN,
+                at=made.send_at,
+                first_at=made.send_at,
+            )
+        )
+    for desk, said in ((chief, "Zeg wat er met 1 onzekere mail moet"), (writer, "Een hoofdredacteur zegt")):
+        page = desk.text(issue)
+        assert said in page
+        assert "Het is verstuurd. U hoeft niets meer te doen." not in page
+
+
 def test_an_issue_that_is_not_there_has_no_progress(app: flask.Flask) -> None:
     assert Desk(app).get("/newsroom/issues/4711/progress").status_code == 404
 
