@@ -31,7 +31,7 @@ from service.issues.models import IssueState
 from tests import fakes, processes
 from tests.integration.trips import OURS, Begin, Round, address, everybody, got
 from tests.make import NOW
-from worker import journal, sender
+from worker import journal, sender, tasks
 from worker.file_journal import FileJournal
 from worker.journal import MARK, Journal, Sign
 from worker.redis_journal import RedisJournal
@@ -435,3 +435,35 @@ def test_who_dies_without_a_journal_leaves_to_the_setting_what_was_under_way(
     assert trip.send(later=outcomes.PAUSES[0]).accepted == 2 + again
     assert deliveries()[0].uncertain_at is not None
     assert got(relay) == everybody(3)[not again :]
+
+
+# --- What else a round stands
+
+
+def test_a_journal_that_is_emptied_while_the_relay_thinks_is_written_anew(
+    begin: Begin, relay: fakes.Relay, valkey: str
+) -> None:
+    """Else nobody knew of that mail when its worker died now."""
+    trip = begin(1)
+    with redis.Redis.from_url(valkey) as client:
+
+        def slow(recipient: str) -> None:
+            client.flushall()
+            processes.wait_until(lambda: client.dbsize() > 0, 10)
+
+        relay.answer_data = slow
+        trip.connect(relay.url, RedisJournal(valkey))
+        assert trip.send().accepted == 1
+
+
+def test_in_one_process_with_all_else_a_round_leaves_threads_for_sign_ups(
+    begin: Begin, relay: fakes.Relay, doorbells: Doorbells
+) -> None:
+    begin(2)
+    batch_id = found_batches()[0].id
+    with tasks._round, tasks._round:  # two threads send already
+        tasks.send_batch(batch_id)
+        assert relay.caught == []
+    tasks.send_batch(batch_id)
+    assert got(relay) == everybody(2)
+    tasks.hang_up()

@@ -63,6 +63,7 @@ class Peer:
 class Host:
     """A relay that offers PIPELINING. `at` gives its reply to RCPT, DATA and the dot of the mail with this number, None
     for a good one; it may also wait. Without `greet` it doesn't say 220, without `may_read` it reads no content.
+    After `allowed` connections it wants no more.
     """
 
     def __init__(self, *, tls: bool = False, receive: int = 0) -> None:
@@ -71,6 +72,7 @@ class Host:
         self.greet.set()
         self.may_read.set()
         self.peers: list[Peer] = []
+        self.allowed = 1000
         self._tls = tls
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._serve)  # type: ignore[arg-type]
         self._server.daemon_threads = True
@@ -103,8 +105,11 @@ class Host:
         self.peers.append(peer)
         with contextlib.suppress(OSError, ValueError):
             self.greet.wait(10)
-            peer.say("220 host")
-            self._talk(peer)
+            if len(self.peers) > self.allowed:
+                peer.say("421 4.7.0 too many connections")
+            else:
+                peer.say("220 host")
+                self._talk(peer)
         peer.file.close()
         peer.sock.close()
         peer.over.set()
@@ -413,6 +418,22 @@ def test_a_relay_that_is_away_says_why_and_is_not_asked_all_the_time(host: Host)
         assert lines.unreachable is not None  # none is being opened
         with lines.in_use():
             assert lines.fault is None  # the next batch asks at once
+
+
+def test_one_that_allows_fewer_than_we_may_have_is_asked_less_and_less(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.lines.REOPEN_SECONDS", 0.02)
+    host.allowed = 1
+    with lines_to(host.url, most=3) as lines:
+        waiting, until = deque(messages(1)), time.monotonic() + 1.0
+        turns(lines, waiting, lambda answers: bool(answers))
+        while time.monotonic() < until:
+            lines.want()
+            lines.turn(0.01)
+        assert 3 < len(host.peers) < 15  # at an even pace there would be fifty
+        assert send(lines, messages(5)) == all_taken(5)
+        assert (lines.count, lines.lost) == (1, 0)
 
 
 def test_to_close_while_connections_are_being_opened_leaves_none_open(host: Host) -> None:
