@@ -129,24 +129,25 @@ class Pieces:
     seal: dkim.Seal | None = None
     _known: dict[tuple[bytes, bytes], _Encoded] = field(default_factory=dict, compare=False, repr=False)
 
-    def fill(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> bytes:
+    def fill(self, *, to: str, message_id: str, unsubscribe: str, preferences: str, leave_to: str = "") -> bytes:
         """`to` is a checked address, raw in the header when it isn't ASCII (then the relay needs SMTPUTF8).
         The links are for both the body and List-Unsubscribe. Not dot-stuffed."""
         leave, choose = unsubscribe.encode(), preferences.encode()
         encoded = self._encoded(leave, choose)
-        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe))
+        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe, leave_to))
         return encoded.plain.fill(head, leave + choose)
 
-    def wire(self, *, to: str, message_id: str, unsubscribe: str, preferences: str) -> Wired:
+    def wire(self, *, to: str, message_id: str, unsubscribe: str, preferences: str, leave_to: str = "") -> Wired:
         """What `fill` gives, ready for after DATA."""
         leave, choose = unsubscribe.encode(), preferences.encode()
         encoded = self._encoded(leave, choose)
-        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe))
+        head = self._own_head(encoded, leave + choose, personal(to, message_id, unsubscribe, leave_to))
         content = encoded.stuffed.fill(head, leave + choose)
         return Wired(content, len(content) - encoded.dots)
 
     def _own_head(self, encoded: _Encoded, links: bytes, headers: Mapping[str, str]) -> bytes:
-        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+        # A signed link leaves no room on its line for what comes after it.
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).replace(", <", ",\r\n <").encode()
         if self.seal is None or encoded.relaxed is None:
             return head
         return self.seal.headers(head, encoded.relaxed.fill(b"", links)) + head
@@ -178,11 +179,13 @@ class Pieces:
         return _Encoded(spots.spotted(text), spots.spotted(stuffed), dots, relaxed)
 
 
-def personal(to: str, message_id: str, unsubscribe: str) -> dict[str, str]:
-    """The headers of one reader. Exactly one HTTPS link to leave (RFC 8058 §3.1), on one line."""
+def personal(to: str, message_id: str, unsubscribe: str, leave_to: str = "") -> dict[str, str]:
+    """The headers of one reader. Exactly one HTTPS link to leave (RFC 8058 §3.1), on one line; after it an
+    address, mail to which does the same (RFC 2369 §2: the preferred one first)."""
     if not to.isprintable():
         raise ValueError("an address with control characters")  # the standard library refuses them too
-    return {"To": to, "Message-ID": message_id, "List-Unsubscribe": f"<{unsubscribe}>"}
+    leave = f"<{unsubscribe}>, <mailto:{leave_to}?subject=unsubscribe>" if leave_to else f"<{unsubscribe}>"
+    return {"To": to, "Message-ID": message_id, "List-Unsubscribe": leave}
 
 
 def fill(content: str, *, unsubscribe: str, preferences: str) -> str:

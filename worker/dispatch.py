@@ -40,17 +40,21 @@ class Job:
     claimed: Claimed
     readers: Sequence[Reader]
     pieces: dict[str, wire.Pieces]
-    sender: str
+    sender: str  # of the envelope, when no mail has a return address of its own
 
     def message(self, reader: Reader) -> Message:
-        mine = self.pieces.get(reader.language) or self.pieces[settings.current().default_language]
+        number, chosen = reader.subscriber_id, settings.current()
+        returns = bool(chosen.return_address)
+        mine = self.pieces.get(reader.language) or self.pieces[chosen.default_language]
         made = mine.wire(
             to=reader.email,
-            message_id=editions.message_id(issue_id=self.claimed.issue_id, subscriber_id=reader.subscriber_id),
-            unsubscribe=links.unsubscribe(reader.subscriber_id, self.claimed.theme_id),
-            preferences=links.preferences(reader.subscriber_id),
+            message_id=editions.message_id(issue_id=self.claimed.issue_id, subscriber_id=number),
+            unsubscribe=links.unsubscribe(number, self.claimed.theme_id),
+            preferences=links.preferences(number),
+            leave_to=links.unsubscribe_address(number, self.claimed.theme_id) if returns else "",
         )
-        return Message(reader.subscriber_id, self.sender, reader.email, made.content, made.size)
+        sender = links.return_path(self.claimed.issue_id, number) if returns else self.sender
+        return Message(number, sender, reader.email, made.content, made.size)
 
 
 class Pass:

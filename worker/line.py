@@ -8,6 +8,7 @@ import ssl
 import time
 from typing import NamedTuple
 
+from service import settings
 from worker import relay
 from worker.pipeline import Answer, Envelope, Pipeline
 
@@ -39,6 +40,9 @@ class Line:
         self.pipeline = Pipeline(grouping=connection.has_extn("pipelining"))
         self._cap, self._messages = cap, 0
         self._sizes = connection.has_extn("size")
+        # What comes back holds our headers and not the mail, and of failures only (RFC 3461 §4.1, §4.3).
+        reported = connection.has_extn("dsn") and bool(settings.current().return_address)
+        self._returned, self._notified = (" RET=HDRS", " NOTIFY=FAILURE") if reported else ("", "")
         self._most = connection.largest
         self._tls = isinstance(self.sock, ssl.SSLSocket)
         self.used_at = time.monotonic()
@@ -73,10 +77,10 @@ class Line:
             if refused is not None:
                 return refused
         self._messages += 1
-        said = f" SIZE={size}" if self._sizes else ""
+        said = f" SIZE={size}{self._returned}" if self._sizes else self._returned
         options = said if plain else f"{said} BODY=8BITMIME SMTPUTF8"  # only when it is needed (RFC 6531 §3.4)
-        mail, rcpt = f"MAIL FROM:<{sender}>{options}\r\n".encode(), f"RCPT TO:<{recipient}>\r\n".encode()
-        self.pipeline.put(Envelope(key, mail, rcpt, content))
+        rcpt = f"RCPT TO:<{recipient}>{self._notified}\r\n".encode()
+        self.pipeline.put(Envelope(key, f"MAIL FROM:<{sender}>{options}\r\n".encode(), rcpt, content))
         return None
 
     def collect(self) -> list[int]:

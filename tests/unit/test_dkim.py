@@ -125,6 +125,15 @@ def test_a_newsletter_is_signed_twice(signer: dkim.Signer, language: str, to: st
     assert size == len(message)
 
 
+@pytest.mark.parametrize("to", READERS)
+def test_a_newsletter_that_can_be_left_by_mail_is_signed_as_well(signer: dkim.Signer, to: str) -> None:
+    own = {**OWN, "leave_to": "bounces+u1234567-12-0123456789abcdef0123@voorbeeld.example"}
+    message = issue(signer, "nl").fill(to=to, **own)
+    assert b">,\r\n <mailto:bounces+u1234567-12-" in message
+    assert verdicts(message) == [True, True]
+    assert verdicts(message.replace(b"mailto:bounces+u1", b"mailto:bounces+u2")) == [False, False]
+
+
 @pytest.mark.parametrize("name", LETTERS)
 @pytest.mark.parametrize("given", [{}, {"to_name": "Zoë, “de chef” van " + "ver " * 30}, {"to": READERS[1]}])
 def test_every_other_mail_is_signed_too(name: str, given: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from service import wire
 
 UNSUBSCRIBE = "https://news.example.nl/unsubscribe/1234567-12.Q7Fq0gxk_P_7RXyW4ZCPLPYbORePIvN4RhzLlx8Q6Jc"
 PREFERENCES = "https://news.example.nl/preferences/1234567.zEVR4ncyhMP_DM44f01Mv-IXZIDEZeZyEs_eR9BKMGE"
+LEAVE_TO = "bounces+u1234567-12-0123456789abcdef0123@news.example.nl"
 MESSAGE_ID = "<i12.0123456789abcdef0123456789abcdef@nieuws.example.nl>"
 HEADERS = {
     "From": "Vinkje <nieuws@example.nl>",
@@ -58,18 +59,26 @@ def by_library(
     theme: str = "Energie",
     unsubscribe: str = UNSUBSCRIBE,
     preferences: str = PREFERENCES,
+    leave_to: str = "",
 ) -> bytes:
-    headers = {**wire.personal(to, MESSAGE_ID, unsubscribe), "Subject": wire.phrase(subject), **HEADERS}
+    headers = {**wire.personal(to, MESSAGE_ID, unsubscribe, leave_to), "Subject": wire.phrase(subject), **HEADERS}
     headers.update(list_id(theme))
     links = {"unsubscribe": unsubscribe, "preferences": preferences}
     return wire.write(headers, text=wire.fill(text, **links), html=wire.fill(html, **links))
 
 
 def by_pieces(
-    subject: str, html: str, text: str, *, to: str = "saskia@gemeente.example", theme: str = "Energie"
+    subject: str,
+    html: str,
+    text: str,
+    *,
+    to: str = "saskia@gemeente.example",
+    theme: str = "Energie",
+    leave_to: str = "",
 ) -> bytes:
     pieces = wire.cut(subject, html, text, headers={**HEADERS, **list_id(theme)})
-    return pieces.fill(to=to, message_id=MESSAGE_ID, unsubscribe=UNSUBSCRIBE, preferences=PREFERENCES)
+    own = {"unsubscribe": UNSUBSCRIBE, "preferences": PREFERENCES, "leave_to": leave_to}
+    return pieces.fill(to=to, message_id=MESSAGE_ID, **own)
 
 
 def received(content: bytes) -> bytes:
@@ -82,10 +91,12 @@ def received(content: bytes) -> bytes:
 
 
 @settings(deadline=None)  # other tests may keep the processors busy
-@given(subject=words, theme=words, html=bodies, text=bodies)
-def test_pieces_give_what_the_standard_library_gives(subject: str, theme: str, html: str, text: str) -> None:
-    message = by_pieces(subject, html, text, theme=theme)
-    assert message == by_library(subject, html, text, theme=theme)
+@given(subject=words, theme=words, html=bodies, text=bodies, leave_to=st.sampled_from(["", LEAVE_TO]))
+def test_pieces_give_what_the_standard_library_gives(
+    subject: str, theme: str, html: str, text: str, leave_to: str
+) -> None:
+    message = by_pieces(subject, html, text, theme=theme, leave_to=leave_to)
+    assert message == by_library(subject, html, text, theme=theme, leave_to=leave_to)
     assert message.isascii()
     assert max(map(len, message.partition(b"\r\n\r\n")[2].split(b"\r\n"))) <= 76
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", message)
@@ -193,6 +204,21 @@ def test_list_unsubscribe_reaches_the_wire_unfolded_and_unencoded() -> None:
     assert message.count(f"\r\nList-Unsubscribe: <{url}>\r\n".encode()) == 1
     assert message.lower().count(b"\r\nlist-unsubscribe:") == 1
     assert message.count(b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n") == 1
+
+
+@pytest.mark.parametrize("base", ["https://a.nl", f"https://{'a' * 60}.example.nl"])
+def test_leaving_by_mail_comes_after_leaving_by_link_and_is_not_broken(base: str) -> None:
+    """RFC 8058 §3.1: one HTTPS link; others may follow. RFC 2369 §2: in angle brackets, with a comma between."""
+    own = {"unsubscribe": f"{base}/unsubscribe/1-1.{'s' * 43}", "leave_to": LEAVE_TO}
+    pieces = wire.cut("Nieuws", "", "", headers=HEADERS)
+    message = pieces.fill(to="a@b.nl", message_id=MESSAGE_ID, preferences=PREFERENCES, **own)
+    line = f"List-Unsubscribe: <{own['unsubscribe']}>,\r\n <mailto:{LEAVE_TO}?subject=unsubscribe>\r\n"
+    assert message.count(line.encode()) == 1
+    content, size = pieces.wire(to="a@b.nl", message_id=MESSAGE_ID, preferences=PREFERENCES, **own)
+    assert received(content) == message
+    assert size == len(message)
+    headers = {**wire.personal("a@b.nl", MESSAGE_ID, *own.values()), "Subject": "Nieuws", **HEADERS}
+    assert message == wire.write(headers, text="", html="")
 
 
 def test_long_words_in_headers_are_folded_between_encoded_words() -> None:
