@@ -34,6 +34,7 @@ TRUSTED = 0.8
 # Before a batch is tried again that the relay wouldn't have; longer the more often it was claimed.
 RELAY_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=5)
 SHARE_PAUSE = timedelta(seconds=5)  # before it is tried again whether there is a connection for it
+PARTING_SECONDS = 3.0  # so long who must stop tries to record the last while the database is away
 ACCEPTED_SECONDS = 2.0  # between two words that the relay takes mail
 
 log = structlog.get_logger()
@@ -65,8 +66,8 @@ def clock_seconds() -> float:
 
 
 class Keeper:
-    """`clock` gives now; `name` is this worker's own, `lines` tells how many connections it has open. Opened in an
-    application context; `conclude` ends it in good order.
+    """`clock` gives now; `name` is this worker's own, `lines` tells how many connections it has open, `halted` whether
+    it must stop. Opened in an application context; `conclude` ends it in good order.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Keeper:
         name: str,
         pace: Pace,
         lines: Callable[[], int],
+        halted: Callable[[], bool],
     ) -> None:
-        self._claimed, self._lease, self._clock = claimed, lease, clock
+        self._claimed, self._lease, self._clock, self._halted = claimed, lease, clock, halted
         self._name, self._pace, self._lines = name, pace, lines
         self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy has it
         self._held_until = clock_seconds() + lease.total_seconds() * TRUSTED
@@ -127,10 +129,11 @@ class Keeper:
 
     def conclude(self, ending: Ending, *, read_at: datetime) -> Ending:
         """Record the last, and let go of the batch. While the database is away it tries again, until the
-        lease is over: what isn't recorded then is in the journal only.
+        lease is over or this worker must stop: what isn't recorded then is in the journal only.
         """
         self._done.set()
         self._thread.join()
+        began = clock_seconds()
         while True:
             try:
                 self._write(lambda session, state: self._let_go(session, state, ending, read_at))
@@ -139,7 +142,8 @@ class Keeper:
                 log.warning("fence_lost", unrecorded=len(self._gathered))
                 return Ending.LOST
             except DBAPIError as fault:
-                if clock_seconds() > self._held_until:
+                parting = self._halted() and clock_seconds() > began + PARTING_SECONDS
+                if parting or clock_seconds() > self._held_until:
                     raise
                 log.error("outcomes_wait", count=len(self._gathered), fault=type(fault).__name__)
                 time.sleep(FLUSH_SECONDS)

@@ -60,7 +60,13 @@ def send(*, batch_id: int, desk: Desk) -> None:
     started, read_at = time.monotonic(), desk.clock()
     desk.journal.begin(claimed.batch_id, claimed.fence)
     with Keeper(
-        claimed, lease=lease, clock=desk.clock, name=name(), pace=desk.pace, lines=lambda: desk.lines.count
+        claimed,
+        lease=lease,
+        clock=desk.clock,
+        name=name(),
+        pace=desk.pace,
+        lines=lambda: desk.lines.count,
+        halted=desk.halted,
     ) as keeper:
         ending = Ending.BROKEN  # until something is known
         try:

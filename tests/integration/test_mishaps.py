@@ -247,6 +247,35 @@ def test_a_database_that_goes_away_in_the_middle_of_a_thought_costs_nobody_a_sec
     assert got(held) == everybody(2)
 
 
+@pytest.mark.parametrize("app", ["postgresql"], indirect=True)
+def test_a_worker_that_must_stop_does_not_wait_for_a_database_that_is_away(begin: Begin, relay: fakes.Relay) -> None:
+    """It has ten seconds; its journal keeps what it couldn't record."""
+    trip = begin(2)
+    url = str(trip.app.config["SQLALCHEMY_DATABASE_URI"]).replace("+psycopg", "").replace("/house?", "/postgres?")
+    with psycopg.connect(url, autocommit=True) as admin, contextlib.ExitStack() as afterwards:
+        afterwards.callback(admin.execute, OPEN)
+
+        def shut(who: str) -> None:
+            admin.execute("ALTER DATABASE house ALLOW_CONNECTIONS false")
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'house'")
+            trip.halted = True
+
+        relay.answer_data = shut
+        asked = time.monotonic()
+        with pytest.raises(DBAPIError):
+            trip.send()
+        assert time.monotonic() - asked < 10
+    relay.answer_data = lambda who: None
+    before = got(relay)
+
+    trip.halted = False
+    trip.connect(relay.url)
+    found = trip.send(later=LATER)
+    assert (found.accepted, found.uncertain) == (2, 0)
+    assert len(before) >= 1
+    assert got(relay) == everybody(2)
+
+
 # --- Nothing to write a journal in
 
 
