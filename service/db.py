@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def listen_sqlite(engine: Engine) -> None:
     def _connect(connection: DBAPIConnection, record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        # secure_delete: what is deleted is overwritten too, so that an erased address isn't left in the file.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -183,6 +185,26 @@ def transaction() -> Iterator[Session]:
         raise
     finally:
         info["writing"] = False
+
+
+def scrub(session: Session) -> None:
+    """Once this session commits, what it deleted leaves SQLite's write-ahead log too, unless somebody reads it then."""
+    session.info["scrub"] = True
+
+
+@event.listens_for(Session, "after_commit")
+def _scrub(session: Session) -> None:
+    if session.in_nested_transaction() or not session.info.pop("scrub", False):
+        return
+    engine = session.get_bind().engine
+    if engine.dialect.name == "sqlite":
+        with contextlib.closing(engine.raw_connection()) as connection:
+            # One that waits for readers would hold up all who write.
+            cursor = connection.cursor()
+            waits = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+            cursor.execute("PRAGMA busy_timeout=100")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute(f"PRAGMA busy_timeout={waits}")
 
 
 def reading() -> Session:

@@ -11,6 +11,8 @@ from service import errors
 
 SHORTEST_SECRET = 32
 ADDRESS = "base_url"  # the file that says where `vinkje up` serves
+MAILBOX = "mailbox"  # the folder of the mails that it catches
+MAILS = 1000  # the newest of those are kept
 
 
 def make(folder: Path) -> None:

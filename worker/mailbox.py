@@ -15,8 +15,10 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-KEEP = 1000
-FOLDER = "mailbox"
+from service import folder as data_folder
+
+KEEP = data_folder.MAILS
+FOLDER = data_folder.MAILBOX
 
 
 class _OnAnyPort(Controller):

@@ -1,0 +1,106 @@
+"""A reader goes, with everything that says who they were (GDPR art. 17).
+
+What stays can't be read back: a suppression and the erasure itself, as keyed hashes, and counts. The numbers of
+deliveries and reports stay too, and lead to nobody: a round's books must balance (decision 0017).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service import db
+from service.issues import rota
+from service.privacy import caught
+from service.subscribers import addresses, erasures
+from service.subscribers.models import (
+    Confirmation,
+    Consent,
+    ConsentCount,
+    Letter,
+    SignupRequest,
+    Subscriber,
+    Subscription,
+)
+
+log = structlog.get_logger()
+
+
+def erase(*, session: Session, now: datetime, subscriber_id: int) -> None:
+    """Harmless to repeat. Whoever works on this reader is waited for: the reader's row is theirs first."""
+    asked = session.get(Subscriber, subscriber_id)
+    if asked is None:
+        return
+    # Before the reader's row: who takes such a form holds it, and asks for that row next.
+    _forget_forms(session, asked.email)
+    held = select(Subscriber).where(Subscriber.id == subscriber_id).with_for_update(key_share=True)
+    reader = session.scalar(held.execution_options(populate_existing=True))
+    if reader is None:
+        return
+    # Then what they ticked: who leaves, or bounces in a round, holds that, and needs the reader's row for the evidence.
+    ticked = select(Subscription.theme_id).where(Subscription.subscriber_id == subscriber_id)
+    session.execute(ticked.order_by(Subscription.theme_id).with_for_update())
+    query = select(Letter.email).where(Letter.subscriber_id == subscriber_id)
+    known_by = {reader.email, *session.scalars(query)}
+    fold_consents(session=session, subscriber_ids=[subscriber_id])
+    for model in (Subscription, Confirmation, Letter):
+        session.execute(delete(model).where(model.subscriber_id == subscriber_id))
+    session.execute(delete(Subscriber).where(Subscriber.id == subscriber_id))
+    erasures.note(session=session, now=now, email_key=reader.email_key)
+    db.scrub(session)
+    caught.forget(emails=_theirs(session, known_by))
+    log.info("reader_erased")
+
+
+def erase_address(*, session: Session, now: datetime, address: addresses.Address) -> None:
+    """The same for who may be no subscriber: a form that nobody took yet, a mail that was caught."""
+    subscriber_id = session.scalar(select(Subscriber.id).where(Subscriber.email_key == address.key))
+    if subscriber_id is not None:
+        erase(session=session, now=now, subscriber_id=subscriber_id)
+        return
+    _forget_forms(session, address.email)
+    erasures.note(session=session, now=now, email_key=address.key)
+    db.scrub(session)
+    caught.forget(emails={address.email})
+
+
+def fold_consents(*, session: Session, subscriber_ids: Collection[int]) -> None:
+    """Evidence of these readers becomes a count per theme, week and event. Hold their rows before."""
+    these = delete(Consent).where(Consent.subscriber_id.in_(subscriber_ids))
+    gone = these.returning(Consent.theme_id, Consent.at, Consent.event).execution_options(synchronize_session=False)
+    counted = Counter((theme_id, rota.week_of(at), event) for theme_id, at, event in session.execute(gone))
+    if not counted:
+        return
+    new = db.insert(session, ConsentCount)
+    new = new.on_conflict_do_update(
+        index_elements=[ConsentCount.theme_id, ConsentCount.week, ConsentCount.event],
+        set_={"count": ConsentCount.count + new.excluded.count},
+    )
+    # In one order: two erasures at once must not wait for each other.
+    rows = [
+        {"theme_id": theme_id, "week": week, "event": event, "count": count}
+        for (theme_id, week, event), count in sorted(counted.items())
+    ]
+    session.execute(new, rows)
+
+
+def _forget_forms(session: Session, email: str) -> None:
+    domain = email.rpartition("@")[2]
+    asked = select(SignupRequest.id, SignupRequest.email).where(
+        SignupRequest.email.endswith(f"@{domain}", autoescape=True)
+    )
+    # Compared here: SQLite's lower() knows ASCII only.
+    theirs = [row.id for row in session.execute(asked) if row.email.lower() == email.lower()]
+    session.execute(delete(SignupRequest).where(SignupRequest.id.in_(theirs)))
+
+
+def _theirs(session: Session, emails: set[str]) -> set[str]:
+    """Without those that are another's: a letter may have gone to an address that was typed wrong."""
+    keys = {email: email.lower() for email in emails}
+    others = set(session.scalars(select(Subscriber.email_key).where(Subscriber.email_key.in_(keys.values()))))
+    return {email for email, key in keys.items() if key not in others}
