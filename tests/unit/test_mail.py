@@ -131,12 +131,12 @@ def test_nothing_is_fetched_from_anywhere(name: str) -> None:
 def test_colours_can_be_read_in_light_and_dark() -> None:
     html = approved_mails.every()["issue.nl"].html
     used = {colour.lower() for colour in re.findall(r"#[0-9a-fA-F]{6}\b", html)}
-    light = {"#20261f": "#fcfdfb", "#1d5b46": "#f0f3ee", "#525b53": "#f0f3ee"}
-    dark = {"#e4e8e2": "#1d231f", "#93d7b8": "#1d231f", "#aeb8b0": "#141815", "#10241b": "#93d7b8"}
+    light = {"#1f2624": "#fdfdfc", "#1d5b46": "#f2f0ec", "#515b57": "#f2f0ec", "#fbf6ec": "#1d5b46"}
+    dark = {"#e9ebe7": "#1e2523", "#7fcdb6": "#1e2523", "#b3bcb7": "#161b1a", "#0d211b": "#7fcdb6"}
     for ink, paper in (light | dark).items():
         assert {ink, paper} <= used
         assert contrast(ink, paper) >= 4.5
-    rules = {"#d5dcd4", "#39423b", "#a9b7ab"}
+    rules = {"#d8d2c6", "#3a4440", "#a9b7ab"}
     assert used == set(light) | set(light.values()) | set(dark) | set(dark.values()) | rules | {"#000000"} & used
 
 

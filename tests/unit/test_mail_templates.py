@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "mj-attributes": set(),
     "mj-all": {"font-family"},
     "mj-body": {"background-color", "css-class", "width"},
-    "mj-section": {"background-color", "css-class", *PADDING},
+    "mj-section": {"background-color", "css-class", "border-top", *PADDING},
     "mj-column": {"css-class", "width", *PADDING},
     "mj-text": {"css-class", "align", *TYPE, *PADDING},
     "mj-button": {"href", "css-class", "align", "background-color", "inner-padding", "border-radius", *TYPE, *PADDING},
