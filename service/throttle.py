@@ -7,20 +7,29 @@ Who tried is a keyed hash; rows vanish after KEEP.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Index, String, delete, func, select
+from sqlalchemy import Index, String, and_, delete, func, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from service import links
-from service.db import Base
+from service import db, links
 
 KEEP = timedelta(days=30)
+Caps = Sequence[tuple[timedelta, int]]
 
 
-class Attempt(Base):
+ONCE = "proof"  # the kind of which each `who` is taken once, however many come at the same moment
+KEEP_ONCE = timedelta(minutes=20)  # longer than what it stands for can be used (service/subscribers/proof.py)
+_ONCE = text(f"kind = '{ONCE}'")
+
+
+class Attempt(db.Base):
     __tablename__ = "attempts"
-    __table_args__ = (Index(None, "kind", "who", "at"),)
+    __table_args__ = (
+        Index(None, "kind", "who", "at"),
+        Index("uq_attempts_once", "who", unique=True, sqlite_where=_ONCE, postgresql_where=_ONCE),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(30))
@@ -30,6 +39,13 @@ class Attempt(Base):
 
 def note(*, session: Session, kind: str, who: str, now: datetime) -> None:
     session.add(Attempt(kind=kind, who=links.keyed_hash(kind, who), at=now))
+
+
+def first(*, session: Session, who: str, now: datetime) -> bool:
+    """Note a try of kind ONCE. False when that same one was noted before."""
+    row = {"kind": ONCE, "who": links.keyed_hash(ONCE, who), "at": now}
+    noted = session.execute(db.insert(session, Attempt).values(row).on_conflict_do_nothing().returning(Attempt.id))
+    return noted.first() is not None
 
 
 def count(*, session: Session, kind: str, who: str, since: datetime) -> int:
@@ -43,12 +59,22 @@ def count_all(*, session: Session, kind: str, since: datetime) -> int:
     return session.scalar(select(func.count()).where(Attempt.kind == kind, Attempt.at > since)) or 0
 
 
+def reached(*, session: Session, kind: str, who: str, now: datetime, caps: Caps) -> bool:
+    """Whether one of `caps`, each a span and how many in it, is full."""
+    return any(count(session=session, kind=kind, who=who, since=now - span) >= most for span, most in caps)
+
+
 def forget(*, session: Session, kind: str, who: str) -> None:
     session.execute(delete(Attempt).where(Attempt.kind == kind, Attempt.who == links.keyed_hash(kind, who)))
 
 
-def expire(*, session: Session, now: datetime) -> None:
-    session.execute(delete(Attempt).where(Attempt.at < now - KEEP))
+def expire(*, session: Session, now: datetime) -> int:
+    """Gives how many went, a thousand at most; the next tick goes on."""
+    spent = and_(Attempt.kind == ONCE, Attempt.at < now - KEEP_ONCE)
+    query = select(Attempt.id).where(or_(Attempt.at < now - KEEP, spent))
+    old = session.scalars(query.order_by(Attempt.at).limit(1000)).all()
+    session.execute(delete(Attempt).where(Attempt.id.in_(old)))
+    return len(old)
 
 
 def network(remote_address: str) -> str:

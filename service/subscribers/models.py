@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event
+from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event, false
 from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, mapped_column, relationship
 
 from service.db import Base
@@ -79,7 +79,8 @@ class Subscriber(Base):
 
 class SignupRequest(Base):
     """What a form said, until a worker takes it a moment later. `network` is a range of
-    addresses, not a person's. `elsewhere`: the form stood on a page that isn't ours.
+    addresses, not a person's. `elsewhere`: the form stood on a page that isn't ours. `unproven`: we asked for
+    a proof of work, and it had none.
     """
 
     __tablename__ = "signup_requests"
@@ -90,6 +91,7 @@ class SignupRequest(Base):
     language: Mapped[str] = mapped_column(String(2))
     network: Mapped[str] = mapped_column(String(50))
     elsewhere: Mapped[bool]
+    unproven: Mapped[bool] = mapped_column(default=False, server_default=false())
     at: Mapped[datetime] = mapped_column(index=True)
 
 

@@ -20,6 +20,7 @@ from service.web import (
     newsroom,
     pages,
     preferences,
+    proof,
     relay,
     rota,
     session,
@@ -33,6 +34,7 @@ LARGEST_ID = 2**31 - 1
 # One line per room of pages; each module has a Blueprint named `blueprint`.
 ROOMS = (
     pages,
+    proof,
     confirm,
     preferences,
     unsubscribe,

@@ -12,6 +12,7 @@ import structlog
 from service import links, settings, throttle
 
 TRAP = "website"
+PROOF = "altcha"  # as ALTCHA calls it
 FRESH = timedelta(hours=24)  # a mark that is older proves nothing: it may have been kept for many forms
 
 log = structlog.get_logger()

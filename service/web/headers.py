@@ -13,7 +13,7 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 )
-# For a page that asks for its own news (static/follow.js).
+# For a page that asks us for more: its own news (static/follow.js), a challenge (static/proof.js).
 POLICY_FOLLOWS = POLICY + "; connect-src 'self'"
 # For a page that shows a mail in a frame, and for the mail in it: it can style itself and open links, no more.
 POLICY_HOLDS_MAIL = POLICY_FOLLOWS + "; frame-src 'self'"

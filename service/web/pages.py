@@ -1,4 +1,6 @@
-"""The open pages: sign-up, privacy, robots.txt. They need no cookie and no script, so any site can embed the form."""
+"""The open pages: sign-up, privacy, robots.txt. They need no cookie and no script, so any site can embed the form.
+With PROOF_OF_WORK a script helps; without it limits are tighter.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import flask
+from flask.typing import ResponseReturnValue
 
 from service import db, errors, settings, themes, throttle
-from service.subscribers import addresses, confirmation, consent, signup
-from service.web import faults, forms, view
+from service.subscribers import addresses, confirmation, consent, proof, signup
+from service.web import faults, forms, headers, view
 
 blueprint = flask.Blueprint("public", __name__)
 
 HOURS = int(confirmation.LIFE.total_seconds() // 3600)
-CLOSED_TO_ROBOTS = ("/confirm/", "/preferences/", "/unsubscribe/", "/newsroom", "/mailbox", "/subscribe")
+CLOSED_TO_ROBOTS = (
+    *(f"/{door}/" for door in ("confirm", "preferences", "unsubscribe", "data", "address", "block")),
+    *("/newsroom", "/mailbox", "/subscribe"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,17 +30,18 @@ class Entry:
     email: str = ""
     slugs: tuple[str, ...] = ()
     started: str = ""
+    proof: str = ""
     trapped: bool = False
 
 
 @blueprint.get("/", endpoint="signup")
 @blueprint.get("/subscribe", endpoint="subscribe")
-def show_form() -> str:
+def show_form() -> ResponseReturnValue:
     return _form(Entry(started=forms.started(datetime.now(UTC))))
 
 
 @blueprint.post("/subscribe")
-def take_form() -> str | tuple[str, int]:
+def take_form() -> ResponseReturnValue:
     """Everybody gets the same page, with the address as typed so that a slip shows: a redirect would need a
     cookie, or the address in its URL, to do so. Who fills in the trap gets it too, and nothing happens.
     """
@@ -68,6 +75,7 @@ def _read() -> Entry:
         email=form.get("email", ""),
         slugs=tuple(form.getlist("themes")),
         started=form.get("started", ""),
+        proof=form.get(forms.PROOF, ""),
         trapped=bool(form.get(forms.TRAP)),
     )
 
@@ -95,6 +103,7 @@ def _refused(entry: Entry, now: datetime) -> list[errors.Refused]:
 
 def _sign_up(entry: Entry, now: datetime) -> None:
     shown_for = forms.age(entry.started, now)
+    asked_for = settings.current().proof_of_work
     with db.transaction() as session:
         signup.ask(
             session=session,
@@ -104,17 +113,23 @@ def _sign_up(entry: Entry, now: datetime) -> None:
             language=view.language(),
             network=forms.network(),
             elsewhere=shown_for is None or shown_for > forms.FRESH,
+            unproven=asked_for and not proof.spend(session=session, now=now, solution=entry.proof),
         )
 
 
-def _form(entry: Entry, refused: list[errors.Refused] | None = None) -> str:
+def _form(entry: Entry, refused: list[errors.Refused] | None = None) -> flask.Response:
     language = view.language()
     offered = sorted(themes.open_themes(session=db.reading()), key=lambda theme: theme.name(language).casefold())
-    return flask.render_template(
+    shown = flask.render_template(
         "public/signup.html",
         entry=entry,
         trap=forms.TRAP,
+        proof=forms.PROOF if settings.current().proof_of_work else "",
         options=[(theme.slug, theme.name(language), "") for theme in offered],
         wording=consent.wording(consent.FORM, language).text,
         errors=[(fault.field, faults.message(fault)) for fault in refused or ()],
     )
+    response = flask.make_response(shown)
+    if settings.current().proof_of_work:
+        response.headers["Content-Security-Policy"] = headers.POLICY_FOLLOWS
+    return response
