@@ -86,9 +86,13 @@ def claim(
     issue = session.scalar(query)
     if issue is None or issue.state not in among:
         return None
+    due = and_(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
+    # A machine that vanished may hold the row for a minute yet: nobody waits for it, least of all the clock.
+    if session.scalar(select(Batch.id).where(due).with_for_update(skip_locked=True)) is None:
+        return None
     taken = session.execute(
         update(Batch)
-        .where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
+        .where(due)
         # Without its nudge: if we die, the tick needn't wait before it rings again.
         .values(
             state=BatchState.SENDING,

@@ -144,7 +144,8 @@ def cut_off_from_database(play: Play) -> None:
 
 
 def cut_off_from_both(play: Play) -> None:
-    """For longer than its lease, and back with it."""
+    """For longer than its lease, and back with it. What it sent before it knew is in no record."""
+    play.allowed.twice = int(LOST_SECONDS * play.story.rate)
     with Wire(play.stage.valkey.port) as redis_wire, Wire(play.stage.postgres.socket) as postgres_wire:
         play.stage.staff(
             "third",

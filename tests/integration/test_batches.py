@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import flask
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from service import db, errors, settings, themes
@@ -285,3 +285,18 @@ def test_of_many_workers_each_batch_is_claimed_by_one(app: flask.Flask) -> None:
     with db.transaction() as session:
         assert set(session.scalars(select(Batch.fence))) == {1}
         assert set(session.scalars(select(Batch.state))) == {BatchState.SENDING}
+
+
+@pytest.mark.parametrize("app", ["postgresql"], indirect=True)
+def test_nobody_waits_for_a_batch_that_a_vanished_machine_holds(app: flask.Flask) -> None:
+    with db.transaction() as session:
+        started(session, 2)
+        (batch_id,) = ids(session)
+    with db.db.engine.connect() as vanished:
+        vanished.execute(select(Batch.id).where(Batch.id == batch_id).with_for_update())
+        with db.transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '2s'"))
+            assert batches.claim(session=session, now=SOON, batch_id=batch_id, lease=LEASE) is None
+        vanished.rollback()
+    with db.transaction() as session:
+        assert claim(session, batch_id).fence == 1
