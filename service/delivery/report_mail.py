@@ -6,6 +6,7 @@ renamed to text/*: then each is a leaf like any other, and only multipart/* nest
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -19,17 +20,26 @@ from service import links
 
 # More than any report needs; what lies behind is not read.
 OCTETS, LINES, NESTED, LEAVES = 1_000_000, 20_000, 20, 40
-TEXT = 64_000  # characters of one part
-HEADER = 4_000  # characters of one header field
+TEXT, HEADER = 64_000, 4_000  # characters of a part, and of a header field
 MOST_ADDRESSES = 10
 
 INNER = re.compile(rb"(?i)(?<![^\s:\"])message/")
 NEST = re.compile(rb"(?i)multipart/")
-# No two of its repetitions can take the same character, so it takes no time to fail.
-ADDRESS = re.compile(r"(?<![^\s<>,;:\"'()\[\]])[^\s<>,;:\"'()\[\]@]{1,200}@[A-Za-z0-9.-]{1,253}")
 ORIGINAL = frozenset({"text/rfc822", "text/rfc822-headers", "text/global", "text/global-headers"})
 STATUS = frozenset({"text/delivery-status", "text/global-delivery-status"})
-FEEDBACK = "text/feedback-report"
+FEEDBACK = frozenset({"text/feedback-report"})
+RECEIPT = frozenset({"text/disposition-notification", "text/global-disposition-notification"})
+PROSE = frozenset({"text/plain", "text/html"})
+
+# Every pattern fails fast, however it is fed: it starts at few places, and no two repetitions take the same character.
+ADDRESS = re.compile(r"(?<![^\s<>,;:\"'()\[\]])[^\s<>,;:\"'()\[\]@]{1,200}@[A-Za-z0-9.-]{1,253}")
+TAG = re.compile(r"<[^<>]*>")
+# Where a report in plain text goes on with the mail it is about.
+BEGINS = re.compile(
+    r"(?im)^[-*=>| \t]*(original message|below (this line )?is a copy|(this is|included is) a copy|unsent message|"
+    r"(original )?message headers? follow|returned message|the header|message text follows|"
+    r"(received|return-path|dkim-signature|arc-seal|x-received): ?).*$"
+)
 REFERS = re.compile(r"(?im)^(?:return-path|list-unsubscribe)[ \t]*:.*(?:\n[ \t].*)*")
 
 Fields = dict[str, str]  # names in lower case; of a field that stands there twice, the first
@@ -40,13 +50,17 @@ class Mail:
 
     def __init__(self, raw: bytes) -> None:
         self.message = message_from_bytes(_cut(raw))
-        self.leaves = [(_type(part), part) for part in _leaves(self.message)]
+        whole = (part for part in self.message.walk() if not part.is_multipart())
+        self.leaves = [(part.get_content_type(), part) for part in itertools.islice(whole, LEAVES)]
 
     def header(self, name: str) -> str:
-        return next(self.headers(name), "")
+        return readable(next(iter(self.headers(name)), ""))
 
-    def headers(self, name: str) -> Iterator[str]:
-        return (readable(str(value)) for value in self.message.get_all(name, []))
+    def headers(self, name: str) -> list[str]:
+        return [str(value)[:HEADER] for value in self.message.get_all(name, [])]
+
+    def has(self, types: Iterable[str]) -> bool:
+        return any(kind in types for kind, _ in self.leaves)
 
     def blocks(self, types: Iterable[str]) -> list[Fields]:
         """The groups of fields in the parts of these types."""
@@ -57,40 +71,31 @@ class Mail:
         return next(iter(self.blocks(ORIGINAL)), {})
 
     def prose(self) -> str:
-        """What is written for people, without the original."""
-        written = [part for kind, part in self.leaves if kind in ("text/plain", "text/html")]
-        return text(written[0]) if written else ""
+        """What is written for people, as far as the original. Of parts that lost their boundaries, all."""
+        for kind, part in self.leaves:
+            if kind in PROSE or kind.startswith("multipart/"):
+                whole = html.unescape(TAG.sub(" ", text(part))) if kind == "text/html" else text(part)
+                begins = BEGINS.search(whole)
+                return whole[: begins.start()] if begins else whole
+        return ""
 
-    def addresses(self, returns: str) -> tuple[str, ...]:
-        delivered = (
-            value
-            for name in ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
-            for value in self.headers(name)
-        )
-        told = (
-            block.get(name, "")
-            for name in ("original-mail-from", "x-postfix-sender")
-            for block in self.blocks((FEEDBACK, *STATUS))
-        )
-        original = self.original()
-        quoted = (original.get(name, "") for name in ("return-path", "list-unsubscribe"))
-        within = (found for kind, part in self.leaves if kind == "text/plain" for found in REFERS.findall(text(part)))
-        found = (
-            address
-            for value in itertools.chain(delivered, told, quoted, within)
-            for address in ADDRESS.findall(value.replace("mailto:", " "))
-            if maybe_ours(address, returns)
-        )
-        return tuple(itertools.islice(dict.fromkeys(found), MOST_ADDRESSES))
+    def sent_to(self, returns: str) -> list[str]:
+        """The addresses it came in at that may be ours, as the servers on its way and then its sender have them."""
+        names = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
+        return _ours((value for name in names for value in self.headers(name)), returns)
 
-
-def maybe_ours(address: str, returns: str) -> bool:
-    """By its looks. Any domain will do: a mail server may have put a name of its own for it, and forwarders wrap
-    addresses in theirs."""
-    local, _, domain = address.lower().rpartition("@")
-    mailbox, _, home = returns.lower().partition("@")
-    before, plus, after = local.rpartition("+")
-    return bool(plus) and ((before, domain) == (mailbox, home) or links.RETURN.fullmatch(after) is not None)
+    def refers_to(self, returns: str) -> list[str]:
+        """Those in what it quotes."""
+        original, texts = self.original(), (text(part) for kind, part in self.leaves if kind == "text/plain")
+        return _ours(
+            itertools.chain(
+                (block.get("original-mail-from", "") for block in self.blocks(FEEDBACK)),
+                (block.get("x-postfix-sender", "") for block in self.blocks(STATUS)),
+                (original.get(name, "") for name in ("return-path", "list-unsubscribe")),
+                (found for written in texts for found in REFERS.findall(written)),
+            ),
+            returns,
+        )
 
 
 def text(part: Message) -> str:
@@ -102,9 +107,8 @@ def fields(written: str) -> list[Fields]:
     """Groups of fields with an empty line between (RFC 3464 §2.1). Of a quoted mail, the first is its header."""
     blocks = []
     for group in re.split(r"\n[ \t]*\n", written.strip()):
-        read = HeaderParser().parsestr(group, headersonly=True)
         block: Fields = {}
-        for name, value in read.items():
+        for name, value in HeaderParser().parsestr(group, headersonly=True).items():
             block.setdefault(name.lower(), str(value)[:HEADER])
         if block:
             blocks.append(block)
@@ -113,7 +117,6 @@ def fields(written: str) -> list[Fields]:
 
 def readable(value: str) -> str:
     """A header field with its encoded words read (RFC 2047), whatever their charset is said to be."""
-    value = value[:HEADER]
     if "=?" not in value:
         return value
     try:
@@ -123,19 +126,29 @@ def readable(value: str) -> str:
     return "".join(_decoded(chunk) if isinstance(chunk, bytes) else chunk for chunk, _ in chunks)
 
 
+def _ours(values: Iterable[str], returns: str) -> list[str]:
+    found = (address for value in values for address in ADDRESS.findall(value) if _maybe_ours(address, returns))
+    return list(itertools.islice(dict.fromkeys(found), MOST_ADDRESSES))
+
+
+def _maybe_ours(address: str, returns: str) -> bool:
+    """By its looks. Any domain will do: a mail server may have a name of its own for ours, and forwarders wrap
+    addresses in theirs."""
+    local, _, domain = address.lower().rpartition("@")
+    mailbox, _, home = returns.lower().partition("@")
+    before, plus, after = local.rpartition("+")
+    return bool(plus) and ((before, domain) == (mailbox, home) or links.RETURN.fullmatch(after) is not None)
+
+
 def _cut(raw: bytes) -> bytes:
     raw = INNER.sub(b"text/", raw[:OCTETS])
-    raw = b"".join(itertools.islice(raw.splitlines(keepends=True), LINES))
+    raw = b"".join(itertools.islice(_lines(raw), LINES))
     deep = next(itertools.islice(NEST.finditer(raw), NESTED, None), None)
     return raw[: deep.start()] if deep else raw
 
 
-def _leaves(message: Message) -> Iterator[Message]:
-    return itertools.islice((part for part in message.walk() if not part.is_multipart()), LEAVES)
-
-
-def _type(part: Message) -> str:
-    return part.get_content_type()
+def _lines(raw: bytes) -> Iterator[bytes]:
+    return iter(raw.splitlines(keepends=True))
 
 
 def _decoded(said: bytes) -> str:

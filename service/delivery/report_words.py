@@ -1,7 +1,7 @@
-"""What the text of a report means, where its status says too little. Pure.
+"""What a report means for the address it is about: by its codes, and by its words where the codes say too little. Pure.
 
-Codes decide by the same table as a relay's own answers (outcomes.py); words come after codes, and a report that says
-nothing we know is taken as a mail that didn't arrive, not as a dead address.
+The codes' table is that of a relay's own answers (outcomes.py). Words only come after it, and what says nothing we know
+is a mail that didn't arrive, not a dead address.
 """
 
 from __future__ import annotations
@@ -11,72 +11,91 @@ import re
 from service.delivery import outcomes
 from service.delivery.outcomes import Phase, Verdict
 
-ENHANCED = re.compile(r"(?<![\d.])([45])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d)")
-PLAIN = re.compile(r"(?<![\d.])([45][0-5]\d)(?=[ -])")
-NULL_MX = re.compile(r"(?i)\b556\b|null ?mx")
-EXPIRED = re.compile(r"(?i)timed out|time-?out|timeout|expired|too long|gr[ae]y-?list|try again|temporar")
-FULL = re.compile(
-    r"(?i)quota|(mailbox|inbox|box|postfach|bo[iî]te\b.{0,30}) (is |est |ist )?(full|pleine|voll\b|vol\b)|full mailbox|"
-    r"insufficient (system )?storage|disabled|inactive|suspended|not active"
+ENHANCED = re.compile(r"(?<![\d.])[45]\.[0-7]\.\d{1,3}(?![\d.]*\d)")  # RFC 3463 §2, and no version or network address
+ANSWER = re.compile(r"(?<!\d)[45]\d\d[ -]#?(" + ENHANCED.pattern + ")")
+NOTHING = "5.0.0"
+CODE = re.compile(r"(?<![\d.])[45][0-5]\d(?=[ -])")
+NULL_MX = re.compile(r"(?i)(?<![\d.])556 |null ?mx|indicated no smtp service|does not accept (any )?mail")
+
+# At which command it was refused. One that shows several shows a refused RCPT before the DATA that had to fail.
+PHASES = (
+    (Phase.MAIL, re.compile(r"(?i)(after|reply to|response to|for) (initial connection|ehlo|helo|mail from)")),
+    (Phase.RCPT, re.compile(r"(?i)\brcpt[ _]to\b|does not like recipient")),
+    (Phase.DOT, re.compile(r"(?i)(end|after|sending) (of )?data|\bdata command|>>> data|i sent the message")),
+)
+
+WHO = (
+    r"(user ?(id|name)?|recipient( name)?|addressee?|e-?mail|account|mailbox|domain|person|customer|"
+    r"gebruiker|ontvanger|adres|postvak|benutzer|empf.{1,2}nger|adresse|postfach|konto|"
+    r"utilisateur|destinataire|bo.{1,2}te|compte)"
+)
+GONE = (
+    r"(unknown|not? (found|known|exist|listed|recogni[sz]ed|valid)|n[o'’]t (be )?(found|exist)|no longer|moved|"
+    r"onbekend|bestaat niet|niet gevonden|unbekannt|existiert nicht|nicht gefunden|"
+    r"inconnue?\b|n[’']existe pas|introuvable)"
 )
 UNKNOWN = re.compile(
-    r"(?i)user[ -]?unknown|unknown[ -]user|(unknown|no such|invalid|bad|non-?existent) "
-    r"(local |destination |e-?mail |mail)?(user|recipient|address|mailbox|account|person|part|domain)|"
-    r"no mailbox here|not our customer|not a valid|mailbox (not found|unavailable|does not)|"
-    r"(does|do|did) ?n[o']t (exist|have an? .{0,40}account)|unrouteable|"
-    r"(user|recipient|address|account|mailbox|domain)\b.{0,60} (was |is |be )?(not found|n[o']t be found|unknown)|"
-    r"no longer (exists|valid|in use|works)|has moved|"
-    r"onbekend|bestaat niet|unbekannt|existiert nicht|inconnu|n'existe pas"
+    rf"(?i)\b{WHO}\b.{{0,60}}\b(?<!may )(?<!might ){GONE}|"
+    rf"\b(unknown|no such|invalid|bad|non-?existent)( (local|final|delivery|destination|virtual|mail))*[ -]{WHO}|"
+    r"no mailbox here|not our customer|not listed in|unrouteable|mailbox unavailable|have an? .{0,30}account\b"
+)
+LATER = re.compile(
+    r"(?i)quota|insufficient|disabled|inactive|suspended|locked|frozen|temporar|try again|gr[ae]y-?list|expired|"
+    r"time[d-]? ?out|(box|voll?|full|est|is|ist) (is |are )?(full|pleine|voll?)\b|full mailbox|over size|storage"
 )
 REFUSED = re.compile(
-    r"(?i)spam|blocked|block ?list|black ?list|denylist|reputation|polic|dmarc|\bspf\b|dkim|denied|"
-    r"not (authori[sz]ed|permitted|allowed)|too (large|big)|message size|size limit|exceeds|virus|content|"
-    r"unsolicited|bulk"
+    r"(?i)spam|blocked|(block|black|deny)[ -]?list|banned|reputation|polic(y|ies)|dmarc|\bspf\b|dkim|virus|unsolicited|"
+    r"denied|relaying|not (authori[sz]ed|permitted|allowed)|authenticat|reverse dns|\bptr\b|too (large|big)|exceeds|"
+    r"message size|size limit|(reject|bad|message).{0,30}\bcontent|protocol|bulk (e-?)?mail"
 )
-RCPT = re.compile(r"(?i)\brcpt\b|does not like recipient|reply to rcpt")
-CONTENT = re.compile(r"(?i)end of data|after data|\bdata command|after i sent the message|message body")
+ADDRESS = re.compile(r"https?://\S+|(?<!\S)\S+@\S+")  # the words in one mean nothing
+
+Meaning = tuple[Verdict | None, str]
 
 
-def verdict(*, status: str, said: str, around: str) -> tuple[Verdict | None, str]:
-    """None when nothing is known. `said`: the failing server's words; `around`: the whole report's.
+def meaning(*, status: str, said: str, around: str) -> Meaning:
+    """The verdict, None when nothing is known, and the enhanced status it goes by, or "".
 
-    Also the status it goes by, or "".
+    `status`: what the report's writer makes of it. `said`: the words of the server that refused. `around`: all that
+    the report says.
     """
+    said, around = " ".join(said.split()), " ".join(around.split())
+    told = found[0] if (found := ENHANCED.match(status.strip())) else ""
+    if told.startswith("4"):
+        return Verdict.LATER, told  # tried for days, and then given up
     if NULL_MX.search(said):
-        return Verdict.DEAD, status
-    told = [found.group() for found in (ENHANCED.match(status), ENHANCED.search(said)) if found]
-    status = next((each for each in told if not vague(each)), told[0] if told else "")
-    if status and not vague(status):
-        return of_status(status), status
-    return by_words(said, around, permanent=not status.startswith("4")) or (
-        of_status(status) if status else None
-    ), status
+        return Verdict.DEAD, told
+    answered, anywhere = ANSWER.search(said), ENHANCED.search(said)
+    # The server's own code comes first: some writers make a 5.1.1 of every 550.
+    codes = [answered[1] if answered else "", told, anywhere[0] if anywhere else ""]
+    clear = next((code for code in codes if code and not _vague(code)), "")
+    if clear:
+        return _of_status(clear), clear
+    status = next(filter(None, codes), "")
+    return _by_words(said, around, status), status
 
 
-def vague(status: str) -> bool:
-    """ "Other or undefined" (RFC 3463 §3), but for content and policy, which are ours whatever they are."""
-    return status.endswith(".0") and status.split(".")[1] not in ("6", "7")
+def _vague(status: str) -> bool:
+    """Other or undefined (RFC 3463 §3); of content and policy that is ours all the same."""
+    return status.endswith(".0") and status[2] not in "67"
 
 
-def of_status(status: str) -> Verdict:
+def _of_status(status: str) -> Verdict:
     return outcomes.classify(450 if status.startswith("4") else 550, status, Phase.RCPT)
 
 
-def by_words(said: str, around: str, *, permanent: bool) -> Verdict | None:
-    plain = PLAIN.search(said)
-    code = int(plain.group()) if plain else 0
-    if not permanent or 400 <= code < 500:
+def _by_words(said: str, around: str, status: str) -> Verdict | None:
+    code = int(found[0]) if (found := CODE.search(said)) else 0
+    if status.startswith("4") or 400 <= code < 500:
         return Verdict.LATER
-    for pattern, meaning in (
-        (FULL, Verdict.REFUSED),
-        (UNKNOWN, Verdict.DEAD),
-        (EXPIRED, Verdict.LATER),
-        (REFUSED, Verdict.OURS),
-    ):
-        if pattern.search(said):
-            return meaning
-    if code and CONTENT.search(around):
-        return outcomes.classify(code, "", Phase.DOT)
-    if code and RCPT.search(around):
-        return outcomes.classify(code, "", Phase.RCPT)
-    return None
+    words = ADDRESS.sub(" ", said)
+    if LATER.search(words):
+        return Verdict.REFUSED
+    if (code or status) and REFUSED.search(words):  # without a code, no server said that
+        return Verdict.OURS
+    if UNKNOWN.search(words):
+        return Verdict.DEAD
+    if status and status != NOTHING:
+        return _of_status(status)
+    phase = next((phase for phase, signs in PHASES if signs.search(around)), None)
+    return outcomes.classify(code, "", phase) if code and phase else None
