@@ -1,4 +1,4 @@
-"""When the tick last ran, so that /healthz can tell a stopped clock from a quiet week."""
+"""When the tick last ran, so that /healthz can tell a stopped clock from a quiet week; and the night's work."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Heartbeat(db.Base):
     at: Mapped[datetime]
 
 
-def beat(*, session: Session, now: datetime) -> None:
+def beat(*, session: Session, now: datetime, name: str = TICK) -> None:
     """Two beats at once are one."""
-    row = db.insert(session, Heartbeat).values(name=TICK, at=now)
+    row = db.insert(session, Heartbeat).values(name=name, at=now)
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"at": row.excluded.at}))
 
 
-def last(*, session: Session) -> datetime | None:
-    """None when no tick has run on this database yet."""
-    found = session.get(Heartbeat, TICK, populate_existing=True)
+def last(*, session: Session, name: str = TICK) -> datetime | None:
+    """None when it never was on this database."""
+    found = session.get(Heartbeat, name, populate_existing=True)
     return found.at if found else None

@@ -9,7 +9,7 @@ from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from babel import dates
+from babel import dates, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
@@ -72,3 +72,17 @@ def hour(moment: datetime) -> str:
 def duration(language: str, seconds: float) -> str:
     """As in "56 seconds" or "12 minuten": in the largest unit of which there are two."""
     return dates.format_timedelta(timedelta(seconds=seconds), threshold=2, locale=language)
+
+
+def span(language: str, length: timedelta) -> str:
+    """As in "72 hours", "30 dagen", "26 weeks" or "2 jaar": a promise, so nothing is rounded."""
+    days, rest = divmod(length, timedelta(days=1))
+    if rest or days <= 3:
+        count, unit = length // timedelta(hours=1), "hour"
+    elif days % 365 == 0:
+        count, unit = days // 365, "year"
+    elif days % 7 == 0 and days > 60:
+        count, unit = days // 7, "week"
+    else:
+        count, unit = days, "day"
+    return units.format_unit(count, f"duration-{unit}", locale=language)

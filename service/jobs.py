@@ -23,6 +23,7 @@ START_ROUND = "vinkje.start_round"
 SEND_BATCH = "vinkje.send_batch"
 CLOSE_BOOKS = "vinkje.close_books"
 PROBE_RELAY = "vinkje.probe_relay"
+APPLY_RETENTION = "vinkje.apply_retention"
 
 # A round of a million must not delay a sign-up, nor the clock: a queue for each.
 QUEUES = {
@@ -35,6 +36,7 @@ QUEUES = {
     SEND_BATCH: "newsletter",
     CLOSE_BOOKS: "clock",
     PROBE_RELAY: "newsletter",
+    APPLY_RETENTION: "clock",
 }
 
 log = structlog.get_logger()

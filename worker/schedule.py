@@ -9,6 +9,7 @@
     send a single mail again 1 min, 5 min, 30 min, 2 h, 8 h; after a broken
                              line ½ to 15 min, for 72 h                      service/outbox.py
     forget a request         72 hours after it was made                      service/subscribers/confirmation.py
+    forget all else          at the first tick after 3:00, each by its time  service/privacy/retention.py
 
 So it doesn't matter when a tick is missed, comes twice, or comes from two beats.
 """

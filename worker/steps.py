@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from service import heartbeat, jobs, outbox, settings, throttle
+from service import heartbeat, jobs, outbox, settings
 from service.delivery import breaker, limits, nudges, rounds
 from service.issues import rota
 from service.newsroom.models import Notice
-from service.subscribers import confirmation, signup
+from service.privacy import night, retention
+from service.subscribers import signup
 from service.subscribers.models import Confirmation
 
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
@@ -61,8 +62,11 @@ def mail_due(session: Session, now: datetime) -> None:
 
 
 def expire(session: Session, now: datetime) -> None:
-    confirmation.expire(session=session, now=now)
-    throttle.expire(session=session, now=now)
+    retention.apply_often(session=session, now=now)
 
 
-STEPS = (hold, assemble, start, probe, nudge, finish, take, mail_due, expire, beat)
+def retain(session: Session, now: datetime) -> None:
+    night.ring(session=session, now=now)
+
+
+STEPS = (hold, assemble, start, probe, nudge, finish, take, mail_due, expire, retain, beat)

@@ -15,6 +15,7 @@ from service.delivery import nudges, rounds
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
+from service.privacy import night, retention
 from service.subscribers import letters, signup
 from service.subscribers.models import Confirmation
 from worker import halt, lines, pace, probe, sender, single, steps
@@ -22,6 +23,7 @@ from worker.file_journal import FileJournal
 from worker.redis_journal import RedisJournal
 
 ROUND_THREADS = 2  # of embedded.CONCURRENCY
+RETENTION_STEPS = 100  # in one job
 
 log = structlog.get_logger()
 # Lines serve one thread and one stream: a sign-up doesn't wait behind a round's connections.
@@ -96,6 +98,32 @@ def send_notice(notice_id: int) -> None:
     _send_one(Notice, notice_id, compose)
 
 
+def apply_retention() -> None:
+    """Many small transactions, so that nobody waits long for one; and not too many, so that no tick waits for all.
+    A line of the table that fails doesn't stop the others; it is tried again a quarter of an hour later.
+    """
+    steps_left, failed = RETENTION_STEPS, False
+    for line in retention.TABLE:
+        try:
+            while line.apply and _retained(line):
+                steps_left -= 1
+                if not steps_left:
+                    with db.transaction() as session:
+                        night.go_on(session=session, now=_now())
+                    return
+        except Exception:
+            log.exception("retention_failed", line=line.key)
+            failed = True
+    if not failed:
+        with db.transaction() as session:
+            night.finish(session=session, now=_now())
+
+
+def _retained(line: retention.Line) -> int:
+    with db.transaction() as session:
+        return retention.apply(session=session, now=_now(), line=line)
+
+
 JOBS: Mapping[str, Callable[..., None]] = {
     jobs.TICK: tick,
     jobs.TAKE_SIGNUP: take_signup,
@@ -106,6 +134,7 @@ JOBS: Mapping[str, Callable[..., None]] = {
     jobs.SEND_BATCH: send_batch,
     jobs.CLOSE_BOOKS: close_books,
     jobs.PROBE_RELAY: probe_relay,
+    jobs.APPLY_RETENTION: apply_retention,
 }
 
 

@@ -41,6 +41,9 @@ def listing(issue_id: int, as_json: bool) -> None:
         click.echo("\t".join((*known, "left") if mail.left else known))
     held = f" and {counted.held} in batches that are being sent now" if counted.held else ""
     click.echo(f"{counted.uncertain} uncertain{held}; {counted.again} sent again after doubt.", err=True)
+    if counted.nameless:
+        were = "was" if counted.nameless == 1 else "were"
+        click.echo(f"{counted.nameless} more {were} uncertain when the rows of who got it were deleted.", err=True)
 
 
 def _every(session: Session, issue_id: int) -> Iterator[Doubtful]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.delivery import folded
 from service.delivery.models import OPEN, Batch, BatchState, Delivery, Outcome
 from service.issues import models
 
@@ -34,10 +36,11 @@ class Books:
 
 
 def of(*, session: Session, issue_id: int) -> Books:
-    """Raises NotFound. Of an issue that hasn't started all is 0."""
+    """Raises NotFound. Of an issue that hasn't started all is 0. Deliveries whose rows are gone count as they did."""
     issue = models.find(session=session, issue_id=issue_id)
     tally = select(Delivery.outcome, func.count()).where(Delivery.issue_id == issue_id).group_by(Delivery.outcome)
-    counted = {str(outcome): count for outcome, count in session.execute(tally)}
+    gone = folded.counts(session=session, issue_id=issue_id)
+    counted = gone + Counter({str(outcome): count for outcome, count in session.execute(tally)})
     delivered = (
         select(func.count())
         .where(Delivery.issue_id == Batch.issue_id, Delivery.subscriber_id.between(Batch.first_id, Batch.last_id))
@@ -48,6 +51,7 @@ def of(*, session: Session, issue_id: int) -> Books:
     return Books(
         audience=issue.audience,
         left=int(session.scalar(left) or 0),
-        waiting=int(session.scalar(waiting) or 0),  # PostgreSQL adds up bigints as a decimal
-        **{str(outcome): counted.get(str(outcome), 0) for outcome in Outcome},
+        # PostgreSQL adds up bigints as a decimal.
+        waiting=int(session.scalar(waiting) or 0) - gone[folded.IN_OPEN_BATCH],
+        **{str(outcome): counted[str(outcome)] for outcome in Outcome},
     )

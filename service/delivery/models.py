@@ -166,8 +166,8 @@ class ReportCount(Base):
 
 
 class DeliveryCount(Base):
-    """How many of an issue's deliveries had `kind` (an Outcome or a ReportKind) when their rows went: it names
-    nobody."""
+    """How many of an issue's deliveries were of `kind` (folded.kinds), or reports (a ReportKind), when their rows
+    went: it names nobody."""
 
     __tablename__ = "delivery_counts"
 

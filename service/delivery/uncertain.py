@@ -16,14 +16,14 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, upd
 from sqlalchemy.orm import Session
 
 from service import errors
-from service.delivery import nudges
+from service.delivery import folded, nudges
 from service.delivery.models import Batch, BatchState, Delivery, Doubt, Outcome
 from service.issues import editions, models
 from service.issues.models import Issue, IssueState
 from service.subscribers.models import State, Subscriber, Subscription
 
 PAGE = 100
-WHY = [str(doubt) for doubt in Doubt]
+WHY = folded.WHY
 STILL_GOES_OUT = frozenset({IssueState.SENDING, IssueState.PAUSED, IssueState.SENT})
 
 log = structlog.get_logger()
@@ -56,7 +56,8 @@ class Doubtful:
 @dataclass(frozen=True)
 class Tally:
     """All that ever came in doubt. `held`: of batches that a worker holds. `again`: sent once more, or waits for
-    that, by an editor's word or by the setting; each may have arrived twice.
+    that, by an editor's word or by the setting; each may have arrived twice. `nameless`: uncertain when their rows
+    went, so for good.
     """
 
     uncertain: int
@@ -64,6 +65,7 @@ class Tally:
     again: int
     arrived: int
     left_alone: int
+    nameless: int = 0
 
 
 def listed(*, session: Session, issue_id: int, after: int = 0, limit: int = PAGE) -> list[Doubtful]:
@@ -98,24 +100,18 @@ def listed(*, session: Session, issue_id: int, after: int = 0, limit: int = PAGE
 
 
 def tally(*, session: Session, issue_id: int) -> Tally:
-    """A mail that was sent again has the relay's answer for a status; one that was settled by word keeps its doubt."""
-    by_word = Delivery.status.in_(WHY)
-    query = (
-        select(
-            func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, ~_held(issue_id)),
-            func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, _held(issue_id)),
-            func.count().filter(
-                or_(
-                    Delivery.outcome == Outcome.DEFERRED, and_(Delivery.outcome != Outcome.UNCERTAIN, ~by_word)
-                )
-            ),
-            func.count().filter(Delivery.outcome == Outcome.ACCEPTED, by_word),
-            func.count().filter(Delivery.outcome == Outcome.GIVEN_UP, by_word),
-        )
-        .where(Delivery.issue_id == issue_id)
-        .where(or_(Delivery.uncertain_at.is_not(None), Delivery.outcome == Outcome.UNCERTAIN))
-    )  # fmt: skip
-    return Tally(*session.execute(query).one())
+    after_doubt = folded.after_doubt()
+    query = select(
+        func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, ~_held(issue_id)),
+        func.count().filter(Delivery.outcome == Outcome.UNCERTAIN, _held(issue_id)),
+        *(func.count().filter(which) for which in after_doubt.values()),
+    ).where(Delivery.issue_id == issue_id)
+    # Who was never in doubt isn't looked at further.
+    query = query.where(or_(Delivery.uncertain_at.is_not(None), Delivery.outcome == Outcome.UNCERTAIN))
+    uncertain, held, *settled = session.execute(query).one()
+    gone = folded.counts(session=session, issue_id=issue_id)
+    known = {kind: count + gone[kind] for kind, count in zip(after_doubt, settled, strict=True)}
+    return Tally(uncertain=uncertain, held=held, **known, nameless=gone[Outcome.UNCERTAIN])
 
 
 def find(*, session: Session, issue_id: int, names: Collection[str]) -> list[int]:
@@ -189,6 +185,9 @@ def _held(issue_id: int) -> ColumnElement[bool]:
 def _settle(session: Session, now: datetime, issue: Issue, word: Word, readers: set[int] | None) -> int:
     if word is Word.AGAIN and issue.state not in STILL_GOES_OUT:
         raise errors.Conflict("This issue is “%(state)s”: nothing of it is sent again.", state=str(issue.state))
+    if word is Word.AGAIN and folded.counts(session=session, issue_id=issue.id):
+        # A batch counts who left by the rows that are there.
+        raise errors.Conflict("This issue is too old: who got it isn't kept any more, so nothing of it is sent again.")
     batch_ids = _locked_batches(session, issue.id, readers)
     # Only what is in these: another batch may have been let go since we looked, and would stay as it is.
     locked = exists().where(Batch.id.in_(batch_ids), Delivery.subscriber_id.between(Batch.first_id, Batch.last_id))

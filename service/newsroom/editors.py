@@ -37,7 +37,7 @@ def invite(*, session: Session, now: datetime, email: str, name: str, role: Role
     else:
         editor = known
         editor.name, editor.role, editor.language = _name(name), role, _language(language)
-        editor.state = EditorState.INVITED
+        editor.state, editor.left_at = EditorState.INVITED, None
         editor.password_version += 1  # the older invitation must not work beside this one
     return _mail_invitation(session, now, editor)
 
@@ -100,7 +100,7 @@ def leave(*, session: Session, now: datetime, editor_id: int) -> Editor:
     """Ends the account and its sessions; what the editor wrote stays."""
     editor = _locked(session, editor_id)
     _keep_an_admin(session, editor)
-    editor.state = EditorState.LEFT
+    editor.state, editor.left_at = EditorState.LEFT, now
     editor.password_hash = ""
     editor.password_version += 1
     sessions.revoke_all(session=session, now=now, editor_id=editor.id)

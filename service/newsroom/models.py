@@ -42,6 +42,7 @@ class NoticeKind(StrEnum):
     INVITATION = "invitation"
     READY = "ready"
     TEST_SEND = "test_send"
+    ALARM = "alarm"
 
 
 class Editor(Base):
@@ -60,6 +61,7 @@ class Editor(Base):
     password_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     invited_at: Mapped[datetime | None]
+    left_at: Mapped[datetime | None]
 
 
 class EditorSession(Base):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import themes
@@ -152,7 +152,8 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int]) -> Non
     session.execute(
         update(Subscription)
         .where(stale, Subscription.confirmed_at.is_not(None))
-        .values(state=State.ENDED, end_reason=EndReason.EXPIRED, ended_at=now)
+        # Since when it is over stays: a stranger who fills in the form keeps nobody longer.
+        .values(state=State.ENDED, end_reason=EndReason.EXPIRED, ended_at=func.coalesce(Subscription.ended_at, now))
     )
     session.execute(delete(Consent).where(Consent.subscriber_id.in_(subscriber_ids), _never_confirmed(stale)))
     session.execute(delete(Subscription).where(stale))

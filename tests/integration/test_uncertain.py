@@ -162,6 +162,7 @@ def test_who_has_it_and_who_is_left_alone_get_no_second_mail(
         "again": 0,
         "arrived": 0,
         "left_alone": 0,
+        "nameless": 0,
         counted: 2,
     }
 
