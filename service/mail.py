@@ -104,8 +104,13 @@ def from_header(stream: Stream) -> str:
 
 
 def address() -> str:
-    """Where a reader can write to, and where bounces go."""
+    """Where a reader can write to."""
     return parseaddr(settings.current().mail_from)[1]
+
+
+def return_address() -> str:
+    """Where bounces of a single mail go: the envelope's sender (requirements 1.6)."""
+    return settings.current().return_address or address()
 
 
 def organisation_name() -> str:

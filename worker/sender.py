@@ -166,4 +166,4 @@ def _leave_to_others(batch_id: int, desk: Desk) -> None:
 def _prepare(claimed: Claimed, now: datetime, desk: Desk) -> Job:
     with db.transaction() as session:
         readers = batches.read(session=session, now=now, claimed=claimed)
-        return Job(claimed, readers, desk.pieces(session, claimed), sender=mail.address())
+        return Job(claimed, readers, desk.pieces(session, claimed), sender=mail.return_address())

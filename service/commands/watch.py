@@ -103,6 +103,8 @@ class Screen:
 def reason(found: Progress) -> str:
     """What follows the state of a round: why the system paused it, and when that ends."""
     trouble = found.waits_for
+    if found.comes_back:
+        return f": {progress.COMES_BACK}"
     if trouble is None:
         return f" ({found.note})." if found.note else "."
     why = progress.WHY[trouble]

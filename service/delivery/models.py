@@ -156,7 +156,8 @@ class Report(Base):
 
 
 class ReportCount(Base):
-    """How many mails came in of a sort that changes nothing: forged, unreadable, delayed, out of office."""
+    """How many mails came in of a sort that leaves no Report: forged, unreadable, delayed, out of office, but also
+    those that asked to leave."""
 
     __tablename__ = "report_counts"
 

@@ -14,7 +14,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from service import errors
-from service.delivery import books, breaker, limits
+from service.delivery import books, breaker, limits, return_faults
 from service.delivery.books import Books
 from service.delivery.limits import Limits
 from service.delivery.models import Batch, BatchState, Relay, Trouble
@@ -38,6 +38,10 @@ AND_THEN: dict[Trouble, str] = {
     Trouble.REFUSES: N_("Sending tries again by itself at %(hour)s."),
     Trouble.SLOW_DOWN: N_("Sending goes on by itself at %(hour)s."),
 }
+COMES_BACK = N_(
+    "Other mail servers took our mail and sent it back later, because of our settings or our text and not because of"
+    " the readers. Have an administrator look at it before you go on."
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Progress:
         """The relay's trouble that paused this round; None for a round that an editor paused."""
         paused = self.state is IssueState.PAUSED and self.note in breaker.NOTES
         return Trouble(self.note) if paused else None
+
+    @property
+    def comes_back(self) -> bool:
+        """Too many mails came back because of us: a person should look."""
+        return self.state is IssueState.PAUSED and self.note == return_faults.NOTE
 
     @property
     def next_try(self) -> datetime | None:

@@ -26,9 +26,11 @@ def leave_all(*, session: Session, now: datetime, subscriber_id: int, channel: C
     _end(session, now, subscriber_id, EndReason.UNSUBSCRIBED, channel, None)
 
 
-def end_all(*, session: Session, now: datetime, subscriber_id: int, reason: EndReason) -> None:
-    """For what comes back from the relay: a bounce or complaint ends every theme."""
-    _end(session, now, subscriber_id, reason, Channel.RELAY, None)
+def end_all(
+    *, session: Session, now: datetime, subscriber_id: int, reason: EndReason, channel: Channel = Channel.RELAY
+) -> None:
+    """For what comes back, from the relay or in a report: a bounce or complaint ends every theme."""
+    _end(session, now, subscriber_id, reason, channel, None)
 
 
 def _end(

@@ -33,6 +33,7 @@ def of(*, session: Session, now: datetime, issue: Issue, counted: bool) -> dict[
         "rest": progress.rest(seconds=time.perf_counter() - before),
         "why": progress.WHY,
         "and_then": progress.AND_THEN,
+        "comes_back": progress.COMES_BACK,
         "relay_word": STATES[found.relay.trouble],
         "started": issue.cut_at is not None,
         "follow": worthwhile(now=now, issue=issue),

@@ -1,0 +1,56 @@
+"""Mails that came back for a reason that may pass: a mailbox that is full, a server that is away.
+
+A row of them makes a dead address of it: four issues or more, over three weeks or more (requirements 1.10).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from service.delivery.models import Delivery, Outcome, Report, ReportKind
+from service.issues.models import Issue
+from service.subscribers.models import Channel, Consent, ConsentEvent
+
+ISSUES, DAYS = 4, 21
+# So long other mail servers try before they tell (RFC 5321 §4.5.4.1). No news that is younger isn't good news.
+STILL_TRIED = timedelta(days=5)
+LOOK_BACK = timedelta(days=365)
+
+
+def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
+    """Read from the newest to the last one that arrived: accepted, and nothing came back."""
+    since = max(now - LOOK_BACK, _confirmed_at(session, subscriber_id) or now - LOOK_BACK)
+    kinds = defaultdict(set)
+    for issue_id, kind in session.execute(
+        select(Report.issue_id, Report.kind).where(Report.subscriber_id == subscriber_id)
+    ):
+        kinds[issue_id].add(kind)
+    query = (
+        select(Issue.id, Issue.cut_at, Delivery.outcome)
+        .outerjoin(Delivery, and_(Delivery.issue_id == Issue.id, Delivery.subscriber_id == subscriber_id))
+        .where(Issue.cut_at > since)
+        .order_by(Issue.cut_at.desc())
+    )
+    soft: list[datetime] = []
+    for issue_id, known, outcome in session.execute(query):
+        cut_at = known or now  # it has one: the query asked for it
+        if ReportKind.SOFT in kinds[issue_id]:
+            soft.append(cut_at)
+        elif outcome is Outcome.ACCEPTED and not kinds[issue_id] and cut_at < now - STILL_TRIED:
+            break
+    return len(soft) >= ISSUES and (soft[0].date() - soft[-1].date()).days >= DAYS
+
+
+def _confirmed_at(session: Session, subscriber_id: int) -> datetime | None:
+    """A press of the button that we mailed begins a new row."""
+    return session.scalar(
+        select(func.max(Consent.at)).where(
+            Consent.subscriber_id == subscriber_id,
+            Consent.event == ConsentEvent.CONFIRMED,
+            Consent.channel == Channel.MAIL,
+        )
+    )
