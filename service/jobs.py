@@ -17,6 +17,7 @@ from service import settings
 TICK = "vinkje.tick"
 TAKE_SIGNUP = "vinkje.take_signup"
 SEND_CONFIRMATION = "vinkje.send_confirmation"
+SEND_LETTER = "vinkje.send_letter"
 SEND_NOTICE = "vinkje.send_notice"
 ASSEMBLE_ISSUE = "vinkje.assemble_issue"
 START_ROUND = "vinkje.start_round"
@@ -30,6 +31,7 @@ QUEUES = {
     TICK: "clock",
     TAKE_SIGNUP: "confirmation",
     SEND_CONFIRMATION: "confirmation",
+    SEND_LETTER: "confirmation",
     SEND_NOTICE: "confirmation",
     ASSEMBLE_ISSUE: "clock",
     START_ROUND: "clock",

@@ -1,4 +1,4 @@
-"""Single mails that must go out once, kept as rows: confirmations and notices to editors.
+"""Single mails that must go out once, kept as rows: confirmations, letters to readers, notices to editors.
 
 claim → (commit) → send → settle. A worker that dies in between leaves a lease that runs out,
 after which the tick offers the row again.

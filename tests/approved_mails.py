@@ -73,6 +73,7 @@ def every() -> dict[str, mail.Rendered]:
                 language=language,
                 themes=["Mobiliteit & straat", "Democratie"],
                 confirm_url=f"{BASE}/confirm/12345.Q7Fq0gxk_P_7RXyW4ZCPLPYbORePIvN4RhzLlx8Q6Jc",
+                block_url=f"{BASE}/block/12345.O_b0IDnF_YwzgX4Qm1CR7uyzZL0wVUjH1rK2Vn8cPaE",
                 until=moment,
             ),
             "already_subscribed": mail.render(
@@ -81,6 +82,20 @@ def every() -> dict[str, mail.Rendered]:
                 themes=["Democratie"],
                 preferences_url=f"{BASE}/preferences/12345.zEVR4ncyhMP_DM44f01Mv-IXZIDEZeZyEs_eR9BKMGE",
             ),
+            "data_link": mail.render(
+                "data_link",
+                language=language,
+                data_url=f"{BASE}/data/345.fQh2y5n8oV4b0cYx3Jt1mWk7Zs6Rp9uLd2Ea5GqTiHM",
+                until=moment,
+            ),
+            "address_new": mail.render(
+                "address_new",
+                language=language,
+                old="s•••@gemeente.example",
+                address_url=f"{BASE}/address/346.w8Bv1Nc4Xz7Lk0Jh3Gf6Ds9Aq2We5Rt8Yu1Io4PpMnE",
+                until=moment,
+            ),
+            "address_told": mail.render("address_told", language=language, new="s•••@provincie.example"),
             "issue": editions.sample(editions.render(issue=number, items=items, language=language), language=language),
             "invitation": mail.render(
                 "invitation",

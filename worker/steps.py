@@ -12,7 +12,7 @@ from service.issues import rota
 from service.newsroom.models import Notice
 from service.privacy import night, retention
 from service.subscribers import signup
-from service.subscribers.models import Confirmation
+from service.subscribers.models import Confirmation, Letter
 
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
 
@@ -56,7 +56,8 @@ def take(session: Session, now: datetime) -> None:
 
 
 def mail_due(session: Session, now: datetime) -> None:
-    for model, job in ((Confirmation, jobs.SEND_CONFIRMATION), (Notice, jobs.SEND_NOTICE)):
+    kinds = ((Confirmation, jobs.SEND_CONFIRMATION), (Letter, jobs.SEND_LETTER), (Notice, jobs.SEND_NOTICE))
+    for model, job in kinds:
         for row_id in outbox.due(session=session, model=model, now=now):
             jobs.enqueue(session, job, row_id)
 

@@ -17,7 +17,7 @@ from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
 from service.privacy import night, retention
 from service.subscribers import letters, signup
-from service.subscribers.models import Confirmation
+from service.subscribers.models import Confirmation, Letter
 from worker import halt, lines, pace, probe, sender, single, steps
 from worker.file_journal import FileJournal
 from worker.redis_journal import RedisJournal
@@ -91,6 +91,13 @@ def send_confirmation(confirmation_id: int) -> None:
     _send_one(Confirmation, confirmation_id, compose)
 
 
+def send_letter(letter_id: int) -> None:
+    def compose(session: Session) -> mail.Outbound | None:
+        return letters.compose_letter(session=session, now=_now(), letter_id=letter_id)
+
+    _send_one(Letter, letter_id, compose)
+
+
 def send_notice(notice_id: int) -> None:
     def compose(session: Session) -> mail.Outbound | None:
         return notices.compose(session=session, now=_now(), notice_id=notice_id)
@@ -128,6 +135,7 @@ JOBS: Mapping[str, Callable[..., None]] = {
     jobs.TICK: tick,
     jobs.TAKE_SIGNUP: take_signup,
     jobs.SEND_CONFIRMATION: send_confirmation,
+    jobs.SEND_LETTER: send_letter,
     jobs.SEND_NOTICE: send_notice,
     jobs.ASSEMBLE_ISSUE: assemble_issue,
     jobs.START_ROUND: start_round,

@@ -15,8 +15,8 @@ from typing import TextIO
 import click
 from flask.cli import AppGroup
 
-from service import db, settings
-from service.subscribers import csv_rows, importing
+from service import db, errors, settings
+from service.subscribers import addresses, csv_rows, importing
 from service.subscribers.csv_rows import Refusal, Row
 
 CHUNK = 1000
@@ -83,3 +83,14 @@ def _chunks(source: TextIO) -> Iterator[list[Row | Refusal]]:
 def _plain(reason: str) -> str:
     """A spreadsheet must not run what it reads (requirements 6.2)."""
     return f"'{reason}" if reason.startswith(FORMULA) else reason
+
+
+@group.command("unblock")
+@click.argument("email")
+def unblock(email: str) -> None:
+    """Let EMAIL sign up again. Its owner said “never mail me again” before, and now asks you to undo that."""
+    address = addresses.parse(email, smtputf8=True)
+    with db.transaction() as session:
+        if not addresses.unblock(session=session, email_key=address.key):
+            raise errors.NotFound("This address isn't blocked.")
+    click.echo("The address can sign up again.")

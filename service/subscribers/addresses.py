@@ -52,7 +52,18 @@ def parse(text: str, *, smtputf8: bool = False) -> Address:
     email = f"{found.local_part}@{domain.lower()}"
     if len(email) > LONGEST:
         raise errors.Refused("email", "This e-mail address is too long: 254 characters at most.")
-    return Address(email=email, key=email.lower())
+    return Address(email=email, key=key(email))
+
+
+def key(email: str) -> str:
+    """The form that is compared, of an address that `parse` gave."""
+    return email.lower()
+
+
+def mask(email: str) -> str:
+    """As in "s•••@gemeente.example": its owner knows it again, and who has a forwarded mail can't write to it."""
+    local_part, _, domain = email.rpartition("@")
+    return f"{local_part[:1]}•••@{domain}"
 
 
 def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
@@ -78,6 +89,16 @@ def blocked(*, session: Session, email_key: str) -> bool:
     """The owner said "never mail me again": then not even a confirmation goes out."""
     known = _known(session=session, email_key=email_key)
     return known is not None and known.reason is SuppressionReason.BLOCKED
+
+
+def unblock(*, session: Session, email_key: str) -> bool:
+    """By hand, when the owner asks for it. False when they weren't blocked."""
+    known = _known(session=session, email_key=email_key)
+    if known is None or known.reason is not SuppressionReason.BLOCKED:
+        return False
+    hashes = links.keyed_hashes(PURPOSE, email_key)
+    session.execute(delete(Suppression).where(Suppression.address_hash.in_(hashes)))
+    return True
 
 
 def lift(*, session: Session, email_key: str) -> None:

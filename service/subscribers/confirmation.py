@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from service import themes
-from service.subscribers import addresses, consent
+from service.subscribers import addresses, consent, own_data
 from service.subscribers.models import (
     Channel,
     Confirmation,
     Consent,
     ConsentEvent,
     EndReason,
+    Letter,
     State,
     Subscriber,
     Subscription,
@@ -41,6 +42,16 @@ def themes_of(*, session: Session, confirmation: Confirmation) -> Sequence[theme
     return session.scalars(query).all()
 
 
+def themes_held(*, session: Session, subscriber_id: int) -> Sequence[themes.Theme]:
+    """What a reader gets now."""
+    query = (
+        select(themes.Theme)
+        .join(Subscription, Subscription.theme_id == themes.Theme.id)
+        .where(Subscription.subscriber_id == subscriber_id, Subscription.state == State.ACTIVE)
+    )
+    return session.scalars(query.order_by(themes.Theme.name_nl)).all()
+
+
 def open_at(confirmation: Confirmation | None, now: datetime) -> bool:
     return confirmation is not None and (
         confirmation.confirmed_at is not None or now <= confirmation.requested_at + LIFE
@@ -53,6 +64,11 @@ def confirm(*, session: Session, now: datetime, confirmation_id: int, shown_in: 
     `shown_in` is the language of the page with the button, when that isn't the one asked for at sign-up:
     the evidence names the wording that was read.
     """
+    known = find(session=session, confirmation_id=confirmation_id)
+    if known is None:
+        return Answer.EXPIRED
+    # The reader's row before all that is theirs, as everywhere: two changes at once must not wait for each other.
+    own_data.hold(session=session, subscriber_id=known.subscriber_id)
     query = select(Confirmation).where(Confirmation.id == confirmation_id).with_for_update()
     asked = session.scalar(query.execution_options(populate_existing=True))
     if asked is None or not open_at(asked, now):
@@ -137,17 +153,27 @@ def expire(*, session: Session, now: datetime) -> int:
     gone = {row.id: row.subscriber_id for row in session.execute(query)}
     if not gone:
         return 0
+    held = select(Subscriber.id).where(Subscriber.id.in_(set(gone.values()))).order_by(Subscriber.id)
+    session.execute(held.with_for_update(key_share=True))
     session.execute(delete(Confirmation).where(Confirmation.id.in_(gone)))
-    _forget(session=session, now=now, subscriber_ids=set(gone.values()))
+    _forget(session=session, now=now, subscriber_ids=set(gone.values()), asked_before=now - LIFE)
     return len(gone)
 
 
-def _forget(*, session: Session, now: datetime, subscriber_ids: set[int]) -> None:
+def withdraw(*, session: Session, now: datetime, subscriber_id: int) -> None:
+    """All that this one asked for and didn't confirm vanishes, however fresh; and who is only that, wholly."""
+    session.execute(
+        delete(Confirmation).where(Confirmation.subscriber_id == subscriber_id, Confirmation.confirmed_at.is_(None))
+    )
+    _forget(session=session, now=now, subscriber_ids={subscriber_id}, asked_before=None)
+
+
+def _forget(*, session: Session, now: datetime, subscriber_ids: set[int], asked_before: datetime | None) -> None:
     """What these asked for and didn't confirm, and those of them of whom nothing else is kept."""
     stale = and_(
         Subscription.subscriber_id.in_(subscriber_ids),
         Subscription.state == State.PENDING,
-        Subscription.requested_at < now - LIFE,
+        true() if asked_before is None else Subscription.requested_at < asked_before,
     )
     session.execute(
         update(Subscription)
@@ -162,6 +188,7 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int]) -> Non
         ~exists().where(Subscription.subscriber_id == Subscriber.id),
         ~exists().where(Confirmation.subscriber_id == Subscriber.id),
         ~exists().where(Consent.subscriber_id == Subscriber.id),
+        ~exists().where(Letter.subscriber_id == Subscriber.id),
     )
     session.execute(delete(Subscriber).where(lonely))
 

@@ -20,6 +20,7 @@ ELSEWHERE = "elsewhere-1"  # the form stood on a page that isn't ours, so we can
 CONFIRM = "confirm-1"
 PREFERENCES = "preferences-1"
 IMPORT = "import-1"
+ADDRESS = "address-1"
 
 
 @dataclass(frozen=True)

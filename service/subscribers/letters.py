@@ -1,15 +1,21 @@
-"""The one mail that answers a sign-up."""
+"""The one mail that answers a sign-up, and the letters to a reader about their own data."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import i18n, links, mail, themes
-from service.subscribers import addresses, confirmation
-from service.subscribers.models import Confirmation, State, Subscription
+from service import i18n, links, mail
+from service.subscribers import address_change, addresses, confirmation, own_data
+from service.subscribers.models import Confirmation, Letter, LetterKind
+
+# How long a letter is worth sending: as long as its link works.
+LIVES = {
+    LetterKind.DATA: own_data.LIFE,
+    LetterKind.ADDRESS_NEW: address_change.LIFE,
+    LetterKind.ADDRESS_TOLD: timedelta(hours=72),
+}
 
 
 def compose(*, session: Session, now: datetime, confirmation_id: int) -> mail.Outbound | None:
@@ -22,17 +28,61 @@ def compose(*, session: Session, now: datetime, confirmation_id: int) -> mail.Ou
     rendered = (_to_confirm if asked.theme_ids else _already_subscribed)(session, asked)
     if rendered is None:
         return None
-    return mail.Outbound(
-        recipient=asked.subscriber.email,
-        sender=mail.address(),
-        message=mail.compose(
-            rendered,
-            to=asked.subscriber.email,
-            stream=mail.Stream.CONFIRMATION,
-            now=now,
-            message_id=mail.message_id("c", asked.id),
-        ),
+    return _outbound(rendered, to=asked.subscriber.email, now=now, message_id=mail.message_id("c", asked.id))
+
+
+def compose_letter(*, session: Session, now: datetime, letter_id: int) -> mail.Outbound | None:
+    """None when there is nothing to mail any more: too late, used, vanished, or its address may not be mailed."""
+    letter = session.get(Letter, letter_id)
+    if letter is None or letter.used_at is not None or now > letter.asked_at + LIVES[letter.kind]:
+        return None
+    if not _may_be_mailed(session, letter):
+        return None
+    rendered = RENDER[letter.kind](letter)
+    return _outbound(rendered, to=letter.email, now=now, message_id=mail.message_id("l", letter.id))
+
+
+def _may_be_mailed(session: Session, letter: Letter) -> bool:
+    """What was asked for goes out after a bounce or complaint too, as a confirmation does."""
+    key = addresses.key(letter.email)
+    if letter.kind is LetterKind.ADDRESS_TOLD:
+        return not addresses.suppressed(session=session, email_keys=[key])
+    return not addresses.blocked(session=session, email_key=key)
+
+
+def _outbound(rendered: mail.Rendered, *, to: str, now: datetime, message_id: str) -> mail.Outbound:
+    message = mail.compose(rendered, to=to, stream=mail.Stream.CONFIRMATION, now=now, message_id=message_id)
+    return mail.Outbound(recipient=to, sender=mail.return_address(), message=message)
+
+
+def _data(letter: Letter) -> mail.Rendered:
+    return mail.render(
+        "data_link",
+        language=letter.language,
+        data_url=links.data(letter.id),
+        until=i18n.day_and_hour(letter.language, letter.asked_at + own_data.LIFE),
     )
+
+
+def _address_new(letter: Letter) -> mail.Rendered:
+    return mail.render(
+        "address_new",
+        language=letter.language,
+        old=addresses.mask(letter.subscriber.email),
+        address_url=links.address(letter.id),
+        until=i18n.day_and_hour(letter.language, letter.asked_at + address_change.LIFE),
+    )
+
+
+def _address_told(letter: Letter) -> mail.Rendered:
+    return mail.render("address_told", language=letter.language, new=addresses.mask(letter.subscriber.email))
+
+
+RENDER = {
+    LetterKind.DATA: _data,
+    LetterKind.ADDRESS_NEW: _address_new,
+    LetterKind.ADDRESS_TOLD: _address_told,
+}
 
 
 def _to_confirm(session: Session, asked: Confirmation) -> mail.Rendered | None:
@@ -44,18 +94,13 @@ def _to_confirm(session: Session, asked: Confirmation) -> mail.Rendered | None:
         language=asked.language,
         themes=[theme.name(asked.language) for theme in wanted],
         confirm_url=links.confirm(asked.id),
+        block_url=links.block(asked.id),
         until=i18n.day_and_hour(asked.language, asked.requested_at + confirmation.LIFE),
     )
 
 
 def _already_subscribed(session: Session, asked: Confirmation) -> mail.Rendered | None:
-    query = (
-        select(themes.Theme)
-        .join(Subscription, Subscription.theme_id == themes.Theme.id)
-        .where(Subscription.subscriber_id == asked.subscriber_id, Subscription.state == State.ACTIVE)
-        .order_by(themes.Theme.name_nl)
-    )
-    held = session.scalars(query).all()
+    held = confirmation.themes_held(session=session, subscriber_id=asked.subscriber_id)
     if not held:  # left between the form and this mail
         return None
     return mail.render(

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import errors, i18n, themes
-from service.subscribers import addresses, confirmation, consent, unsubscribe
+from service.subscribers import addresses, confirmation, consent, own_data, unsubscribe
 from service.subscribers.models import Channel, ConsentEvent, State, Subscriber, Subscription
 
 
@@ -46,6 +46,7 @@ def change(
 
     `shown_in`: the language of the page, when `language` is what the reader changed it to.
     """
+    own_data.hold(session=session, subscriber_id=subscriber_id)
     shown = show(session=session, subscriber_id=subscriber_id)
     if shown is None:
         raise errors.NotFound("We have no data about you any more. You can sign up again.")
@@ -54,9 +55,8 @@ def change(
     if set(slugs) - {theme.slug for theme, _ in shown.themes}:
         raise errors.Refused("themes", "One of these themes isn't offered any more. Please choose again.")
     added = {theme.id for theme, has in shown.themes if theme.slug in slugs and not has}
-    key = shown.subscriber.email_key
-    if added and addresses.suppressed(session=session, email_keys=[key]):
-        raise errors.Refused("themes", "Mail to you came back or was reported. Sign up again to add themes.")
+    if added:
+        _check_mailable(session=session, email_key=shown.subscriber.email_key)
     shown.subscriber.language = language
     # In order of theme, as everywhere: two changes at once must not wait for each other.
     for theme, has in sorted(shown.themes, key=lambda pair: pair[0].id):
@@ -78,3 +78,10 @@ def change(
                 theme_id=theme.id,
                 channel=Channel.PREFERENCES,
             )
+
+
+def _check_mailable(*, session: Session, email_key: str) -> None:
+    if addresses.blocked(session=session, email_key=email_key):
+        raise errors.Refused("themes", "You asked us never to mail you again. Write to us, and we undo that.")
+    if addresses.suppressed(session=session, email_keys=[email_key]):
+        raise errors.Refused("themes", "Mail to you came back or was reported. Sign up again to add themes.")

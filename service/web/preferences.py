@@ -8,7 +8,7 @@ import flask
 
 from service import db, errors, i18n, links
 from service.i18n import N_
-from service.subscribers import consent, preferences, unsubscribe
+from service.subscribers import addresses, consent, own_data, preferences, unsubscribe
 from service.subscribers.models import Channel
 from service.web import faults, view
 
@@ -32,6 +32,8 @@ def show(token: str) -> flask.Response:
 @blueprint.post("/<token>")
 def save(token: str) -> flask.Response:
     (subscriber_id,) = links.read(links.Purpose.PREFERENCES, token)
+    if flask.request.form.get("letter") == "data":
+        return _mail_link(subscriber_id, datetime.now(UTC))
     try:
         _change(subscriber_id, datetime.now(UTC))
     except errors.NotFound:
@@ -57,6 +59,18 @@ def _change(subscriber_id: int, now: datetime) -> None:
             )
 
 
+def _mail_link(subscriber_id: int, now: datetime) -> flask.Response:
+    """The same page whether the mail goes out or there were too many (requirements 4.6)."""
+    with db.transaction() as session:
+        own_data.ask(session=session, now=now, subscriber_id=subscriber_id)
+    shown = preferences.show(session=db.reading(), subscriber_id=subscriber_id)
+    if shown is None:
+        return _gone()
+    view.speak(shown.subscriber.language)
+    email = addresses.mask(shown.subscriber.email)
+    return flask.make_response(flask.render_template("public/data_asked.html", email=email))
+
+
 def _known(language: str) -> str:
     return language if language in i18n.LANGUAGES else ""
 
@@ -73,7 +87,7 @@ def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = N
     retired = view.translate("Not offered any more. Once you untick it, it's gone.")
     body = flask.render_template(
         "public/preferences.html",
-        email=shown.subscriber.email,
+        email=addresses.mask(shown.subscriber.email),
         options=[(theme.slug, theme.name(language), retired if theme.retired_at else "") for theme in offered],
         chosen=flask.request.form.getlist("themes") if refused else has,
         reads=bool(has),

@@ -90,6 +90,12 @@ def test_sign_up_page_weighs_less_than_30_kb_and_loads_nothing_from_elsewhere(vi
         ("/confirm/x", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("/preferences/x", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("/unsubscribe/x", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/data/x", {"GET", "HEAD", "OPTIONS"}),
+        ("/data/x/export", {"GET", "HEAD", "OPTIONS"}),
+        ("/data/x/erase", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/data/x/address", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/address/x", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/block/x", {"GET", "HEAD", "OPTIONS", "POST"}),
     ],
 )
 def test_other_methods_are_refused(visitor: Visitor, path: str, allowed: set[str]) -> None:

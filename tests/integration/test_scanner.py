@@ -21,20 +21,23 @@ from service import db, links, settings
 from service.issues import approval, assembly, editions, notices, rota
 from service.issues.models import Issue
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
-from service.subscribers import letters, signup
-from service.subscribers.models import Confirmation
+from service.subscribers import address_change, letters, own_data, signup
+from service.subscribers.models import Confirmation, Letter, LetterKind
 from tests import house, make
 from tests.integration.conftest import Visitor
 
 NOW = make.NOW
 # Mail → the doors of ours that it must have links to; else the test would look at nothing.
 DOORS = {
-    "confirmation": {"confirm"},
+    "confirmation": {"confirm", "block"},
     "already_subscribed": {"preferences"},
     "issue": {"unsubscribe", "preferences"},
     "invitation": {"invitation"},
     "ready": {"newsroom/issues"},
     "test_send": {"unsubscribe", "preferences"},
+    "data_link": {"data"},
+    "address_new": {"address"},
+    "address_told": set(),
 }
 
 
@@ -57,6 +60,7 @@ def mails(app: flask.Flask, doorbells: object) -> dict[str, EmailMessage]:
         found["ready"] = _notice(session, NoticeKind.READY, chief, issue)
         found["test_send"] = _notice(session, NoticeKind.TEST_SEND, chief, issue)
         found["issue"] = _issue(session, issue)
+        found |= _about_data(session)
     return {kind: _read(source) for kind, source in found.items()}
 
 
@@ -74,6 +78,20 @@ def _letter(session: Session, address: str, *slugs: str) -> bytes:
 def _already_subscribed(session: Session) -> bytes:
     make.reader(session, "saskia@gemeente.example", "innovatie")
     return _letter(session, "saskia@gemeente.example", "innovatie")
+
+
+def _about_data(session: Session) -> dict[str, bytes]:
+    """A reader asks for their data, for another address, and changes it once more: a letter of each kind."""
+    reader = make.reader(session, "kees@gemeente.example", "innovatie")
+    own_data.ask(session=session, now=NOW, subscriber_id=reader.id)
+    address_change.ask(session=session, now=NOW, subscriber_id=reader.id, email="kees@elders.example")
+    own_data.post(session=session, now=NOW, reader=reader, kind=LetterKind.ADDRESS_TOLD, email="kees@vroeger.example")
+    composed = {}
+    for letter in session.scalars(select(Letter)).all():
+        made = letters.compose_letter(session=session, now=NOW, letter_id=letter.id)
+        assert made is not None
+        composed["data_link" if letter.kind is LetterKind.DATA else str(letter.kind)] = made.message
+    return composed
 
 
 def _editor(session: Session, state: EditorState) -> Editor:

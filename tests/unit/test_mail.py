@@ -16,7 +16,10 @@ from service.newsroom.models import Item
 from tests import approved_mails
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
-NAMES = ("confirmation", "already_subscribed", "issue", "invitation", "ready")
+NAMES = (
+    *("confirmation", "already_subscribed", "data_link", "address_new", "address_told"),
+    *("issue", "invitation", "ready"),
+)
 EVERY = [f"{name}.{language}" for name in NAMES for language in i18n.LANGUAGES]
 
 

@@ -1,0 +1,168 @@
+"""What we hold about a reader (service/privacy/export.py), in words that the reader knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from service import i18n
+from service.i18n import N_
+from service.web import view
+
+STATES = {
+    "pending": N_("Asked for, not confirmed yet"),
+    "active": N_("You get this newsletter"),
+    "ended": N_("Not any more"),
+}
+ENDS = {
+    "unsubscribed": N_("you left"),
+    "hard_bounce": N_("our mail couldn't be delivered"),
+    "complaint": N_("you reported it as unwanted mail"),
+    "erased": N_("your data were erased"),
+    "expired": N_("the request wasn't confirmed in time"),
+}
+EVENTS = {
+    "requested": N_("Asked for"),
+    "confirmed": N_("You gave permission"),
+    "changed": N_("You gave permission"),
+    "withdrawn": N_("You took your permission back"),
+    "complaint": N_("You reported it as unwanted mail"),
+    "bounced": N_("Our mail couldn't be delivered"),
+    "imported": N_("Taken over from an older list"),
+}
+CHANNELS = {
+    "web_form": N_("with the sign-up form"),
+    "mail": N_("with the button behind a mailed link"),
+    "preferences": N_("on your own page"),
+    "one_click": N_("with the unsubscribe button of your mail program"),
+    "unsubscribe_page": N_("on the page to leave"),
+    "relay": N_("told by the mail server"),
+    "report": N_("told by your mail provider"),
+    "import": N_("from a file"),
+}
+OUTCOMES = {
+    "accepted": N_("Taken by your mail server"),
+    "deferred": N_("Tried; we try again later"),
+    "rejected": N_("Refused by your mail server"),
+    "given_up": N_("Given up after several tries"),
+    "uncertain": N_("Sent; we don't know whether it arrived"),
+}
+REPORTS = {
+    "hard": N_("Came back: the address doesn't exist"),
+    "soft": N_("Came back: couldn't be delivered at that moment"),
+    "complaint": N_("Reported as unwanted mail"),
+    "fault": N_("Came back: something in the mail was wrong"),
+}
+LETTERS = {
+    "data": N_("A link to your data"),
+    "address_new": N_("Question whether an address is yours"),
+    "address_told": N_("Notice that your address was changed"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something that happened. `text` is what the reader read then; `more` says what else is known of it."""
+
+    at: str
+    what: str
+    more: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    address: str
+    language: str
+    since: str
+    themes: list[tuple[str, str, list[Line]]]  # name, state in words, evidence
+    mails: list[Line]
+    letters: list[Line]
+    tries: int
+    suppressed: bool
+
+
+def words(data: Mapping[str, Any]) -> Held:
+    names = {row["theme"]: row[f"name_{view.language()}"] for row in data["subscriptions"]}
+    return Held(
+        address=data["address"],
+        language=i18n.NAMES[data["language"]],
+        since=_moment(data["created_at"]),
+        themes=[
+            (names[row["theme"]], _state(row), _evidence(data["consents"], row["theme"]))
+            for row in sorted(data["subscriptions"], key=lambda row: str(names[row["theme"]]).casefold())
+        ],
+        mails=_mails(data, names),
+        letters=_letters(data, names),
+        tries=len(data["marks"]["tries"]),
+        suppressed=bool(data["marks"]["suppressions"]),
+    )
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    said = view.translate(STATES[row["state"]])
+    if row["state"] == "active":
+        return view.translate("%(state)s since %(moment)s", state=said, moment=_moment(row["confirmed_at"]))
+    if row["state"] == "ended" and row["end_reason"]:
+        why = view.translate(ENDS[row["end_reason"]])
+        return view.translate("Ended on %(moment)s: %(reason)s", moment=_moment(row["ended_at"]), reason=why)
+    return said
+
+
+def _evidence(consents: Iterable[Mapping[str, Any]], theme: str) -> list[Line]:
+    return [
+        Line(
+            at=_moment(row["at"]),
+            what=view.translate(EVENTS[row["event"]]),
+            more=", ".join(part for part in (view.translate(CHANNELS[row["channel"]]), row["source"]) if part),
+            text=row["text"],
+        )
+        for row in consents
+        if row["theme"] == theme
+    ]
+
+
+def _mails(data: Mapping[str, Any], names: Mapping[str, str]) -> list[Line]:
+    sent = [(row["first_at"], row, OUTCOMES[row["outcome"]]) for row in data["deliveries"]]
+    back = [(row["at"], row, REPORTS[row["kind"]]) for row in data["reports"]]
+    return [
+        Line(
+            at=_moment(at),
+            what=view.translate(
+                "%(theme)s, week %(week)s", theme=names.get(row["theme"], row["theme"]), week=row["week"][-2:]
+            ),
+            more=" ".join(part for part in (view.translate(became), row["status"]) if part),
+        )
+        for at, row, became in sorted([*sent, *back], key=lambda line: line[0])
+    ]
+
+
+def _letters(data: Mapping[str, Any], names: Mapping[str, str]) -> list[Line]:
+    asked = [
+        (
+            row["requested_at"],
+            view.translate("Mail to confirm your choice")
+            if row["themes"]
+            else view.translate("You are subscribed already"),
+            ", ".join(names.get(theme, theme) for theme in row["themes"]),
+            row,
+        )
+        for row in data["confirmations"]
+    ]
+    letters = [(row["asked_at"], view.translate(LETTERS[row["kind"]]), row["address"], row) for row in data["letters"]]
+    return [
+        Line(at=_moment(at), what=what, more="; ".join(part for part in (about, _on_its_way(row)) if part))
+        for at, what, about, row in sorted([*asked, *letters], key=lambda line: line[0])
+    ]
+
+
+def _on_its_way(row: Mapping[str, Any]) -> str:
+    if row["mailed_at"]:
+        return view.translate("mailed")
+    return view.translate("not mailed") if row["failed_at"] else view.translate("on its way")
+
+
+def _moment(iso: str) -> str:
+    return i18n.day_and_hour(view.language(), datetime.fromisoformat(iso))

@@ -1,0 +1,298 @@
+"""Another address for the same reader: asked for behind the fresh link, pressed in the new mailbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import flask
+import pytest
+import time_machine
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import db, links, settings, themes
+from service.privacy import erasure
+from service.subscribers import address_change, addresses, own_data, signup
+from service.subscribers.models import (
+    Consent,
+    ConsentEvent,
+    Erasure,
+    Letter,
+    LetterKind,
+    State,
+    Subscriber,
+    Subscription,
+    SuppressionReason,
+)
+from tests import make
+from tests.integration import letterbox
+from tests.integration.conftest import Visitor
+from tests.integration.letterbox import Mail, words
+from tests.integration.races import Beside
+from tests.make import NOW
+
+OLD, NEW, ELSEWHERE = "saskia@gemeente.example", "saskia@Provincie.example", "pim@elders.example"
+NEW_KEY = NEW.lower()
+
+pytestmark = pytest.mark.usefixtures("doorbells")
+
+
+@pytest.fixture
+def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def reader(clock: object) -> int:
+    with db.transaction() as session:
+        return make.reader(session, OLD, "innovatie", "democratie").id
+
+
+@pytest.fixture
+def data(reader: int) -> str:
+    """The path of the fresh link to the reader's own data."""
+    with db.transaction() as session:
+        own_data.ask(session=session, now=NOW, subscriber_id=reader)
+    (mail,) = letterbox.emptied()
+    return mail.path("data")
+
+
+def ask(visitor: Visitor, data: str, email: str = NEW) -> list[Mail]:
+    answer = visitor.post(f"{data}/address", data={"email": email})
+    assert answer.status_code == 200
+    assert f"We mailen een knop naar {email}" in words(answer)
+    return letterbox.emptied()
+
+
+def readers() -> dict[str, list[str]]:
+    """Address → the themes it gets."""
+    with db.transaction() as session:
+        found: dict[str, list[str]] = {}
+        for reader in session.scalars(select(Subscriber)):
+            query = (
+                select(themes.Theme.slug)
+                .join(Subscription, Subscription.theme_id == themes.Theme.id)
+                .where(Subscription.subscriber_id == reader.id, Subscription.state == State.ACTIVE)
+            )
+            found[reader.email] = sorted(session.scalars(query))
+        return found
+
+
+def evidence(subscriber_id: int) -> list[tuple[str, str, str, str]]:
+    with db.transaction() as session:
+        query = select(Consent).where(Consent.subscriber_id == subscriber_id).order_by(Consent.id)
+        return [(str(one.event), str(one.channel), one.wording, one.source) for one in session.scalars(query)]
+
+
+MOVED = (str(ConsentEvent.CHANGED), "preferences", "address-1.nl", "address change")
+
+
+def test_the_new_mailbox_decides_and_the_old_one_is_told(visitor: Visitor, reader: int, data: str) -> None:
+    (mail,) = ask(visitor, data)
+    assert mail.to == "saskia@provincie.example"
+    assert "s•••@gemeente.example" in mail.text
+    assert OLD not in mail.text
+    link = mail.path("address")
+    for _ in range(2):
+        page = visitor.get(link)
+        assert visitor.head(link).status_code == page.status_code == 200
+    assert re.search(rf'<form method="post" action="{link}">.*?<button', page.text, re.DOTALL)
+    assert "Democratie Innovatie" in words(page)
+    assert readers() == {OLD: ["democratie", "innovatie"]}
+
+    assert "Uw adres is gewijzigd" in words(visitor.post(link))
+    assert readers() == {"saskia@provincie.example": ["democratie", "innovatie"]}
+    assert evidence(reader) == [MOVED, MOVED]
+    (told,) = letterbox.emptied()
+    assert told.to == OLD
+    assert "s•••@provincie.example" in told.text
+    assert NEW_KEY not in told.text
+    assert "/preferences/" not in told.text
+
+    again = visitor.post(link)
+    assert "Uw adres was al gewijzigd" in words(again)
+    assert "Uw adres was al gewijzigd" in words(visitor.get(link))
+    assert letterbox.emptied() == []
+    assert len(evidence(reader)) == 2
+    with db.transaction() as session:  # a backup of before it is brought back in line
+        assert session.scalars(select(Erasure.address_hash)).all() == [links.keyed_hash("erasure", OLD)]
+
+
+def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, data: str) -> None:
+    """The link to the data is dead once it was used for a change; so is what else the old mailbox was sent."""
+    with db.transaction() as session:
+        make.theme(session, "organisatie")
+        signup.sign_up(
+            session=session, now=NOW, email=OLD, slugs=["organisatie"], language="nl", network="192.0.2.0/24"
+        )
+    (confirm, change) = letterbox.emptied() + ask(visitor, data)
+    visitor.post(change.path("address"))
+    for path in (data, f"{data}/export", f"{data}/erase", f"{data}/address"):
+        assert visitor.get(path).status_code == 410
+    assert visitor.post(f"{data}/erase").status_code == 410
+    assert visitor.post(confirm.path("confirm")).status_code == 410
+    assert readers() == {NEW_KEY: ["democratie", "innovatie"]}
+    letterbox.emptied()
+    with time_machine.travel(NOW + timedelta(minutes=11), tick=False):
+        visitor.post(links.preferences(reader).removeprefix(settings.current().base_url), data={"letter": "data"})
+        (mail,) = letterbox.emptied()
+        assert mail.to == NEW_KEY
+
+
+def test_a_slip_is_said_and_changes_nothing(visitor: Visitor, data: str) -> None:
+    assert visitor.get(f"{data}/address").status_code == 200
+    for typed, said in (
+        ("saskia@", "Dit is geen e-mailadres"),
+        ("", "Vul uw e-mailadres in"),
+        (OLD, "dat we al hebben"),
+    ):
+        answer = visitor.post(f"{data}/address", data={"email": typed})
+        assert answer.status_code == 422
+        assert "<title>Fout: " in answer.text
+        assert said in words(answer)
+        assert f'value="{typed}"' in answer.text
+    assert letterbox.emptied() == []
+
+
+def test_only_the_newest_request_counts(visitor: Visitor, data: str) -> None:
+    """An address typed wrong is somebody's: who has it must not get this reader's newsletter."""
+    (wrong,), (right,) = ask(visitor, data, ELSEWHERE), ask(visitor, data, NEW)
+    assert visitor.get(wrong.path("address")).status_code == 410
+    assert visitor.post(wrong.path("address")).status_code == 410
+    assert visitor.post(right.path("address")).status_code == 200
+    assert list(readers()) == [NEW_KEY]
+
+
+def test_nobody_learns_who_reads_and_no_mailbox_is_filled(
+    visitor: Visitor, data: str, clock: time_machine.Traveller
+) -> None:
+    """requirements 4.4, 4.6: the same page for whatever address"""
+    with db.transaction() as session:
+        make.reader(session, ELSEWHERE, "innovatie")
+        addresses.suppress(session=session, now=NOW, email_key="kees@elders.example", reason=SuppressionReason.BLOCKED)
+    pages = set()
+    for email in (NEW, ELSEWHERE, "kees@elders.example", NEW):  # nobody's, a reader's, blocked, over its cap
+        pages.add(visitor.post(f"{data}/address", data={"email": email}).text.replace(email, "…"))
+    assert len(pages) == 1
+    assert letterbox.emptied() == []  # only the newest request counts, and that one was too soon
+    clock.shift(timedelta(minutes=11))
+    assert [mail.to for mail in ask(visitor, data, NEW)] == [NEW_KEY]
+    clock.shift(timedelta(minutes=11))
+    assert [mail.to for mail in ask(visitor, data, ELSEWHERE)] == [ELSEWHERE]
+    clock.shift(timedelta(minutes=11))
+    assert ask(visitor, data, "zesde@elders.example") == []  # strangers are spared one reader's sixth
+
+
+def test_the_link_ends_after_three_days(visitor: Visitor, data: str, clock: time_machine.Traveller) -> None:
+    (mail,) = ask(visitor, data)
+    clock.shift(address_change.LIFE + timedelta(minutes=1))
+    for answer in (visitor.get(mail.path("address")), visitor.post(mail.path("address"))):
+        assert answer.status_code == 410
+        assert "Er is niets veranderd" in words(answer)
+    assert list(readers()) == [OLD]
+
+
+def test_two_mailboxes_of_one_person_become_one_reader(visitor: Visitor, reader: int, data: str) -> None:
+    with db.transaction() as session:
+        heir = make.reader(session, NEW_KEY, "innovatie", "organisatie", language="en").id
+    (mail,) = ask(visitor, data)
+    answer = visitor.post(mail.path("address"))
+    assert "Uw adres is gewijzigd" in words(answer)
+    assert links.preferences(heir) in answer.text
+    assert readers() == {NEW_KEY: ["democratie", "innovatie", "organisatie"]}
+    assert evidence(heir) == [MOVED]  # of the theme that is new to that address
+    (told,) = letterbox.emptied()
+    assert (told.to, NEW_KEY in told.text) == (OLD, False)
+    assert "al gewijzigd" in words(visitor.post(mail.path("address")))
+    assert visitor.get(data).status_code == 410
+    with db.transaction() as session:
+        assert session.get(Subscriber, reader) is None
+        assert session.get_one(Subscriber, heir).language == "en"
+
+
+def test_a_press_is_a_fresh_opt_in_after_a_bounce_and_no_way_round_a_block(visitor: Visitor, data: str) -> None:
+    """requirements 4.14"""
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=NEW_KEY, reason=SuppressionReason.COMPLAINT)
+    (mail,) = ask(visitor, data)
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=NEW_KEY, reason=SuppressionReason.BLOCKED)
+    assert visitor.post(mail.path("address")).status_code == 410
+    with db.transaction() as session:
+        assert addresses.unblock(session=session, email_key=NEW_KEY)
+        addresses.suppress(session=session, now=NOW, email_key=NEW_KEY, reason=SuppressionReason.HARD_BOUNCE)
+    assert visitor.post(mail.path("address")).status_code == 200
+    with db.transaction() as session:
+        assert addresses.suppressed(session=session, email_keys=[NEW_KEY]) == set()
+    assert list(readers()) == [NEW_KEY]
+
+
+def test_links_of_two_changes_open_one_each(visitor: Visitor, reader: int, data: str) -> None:
+    with db.transaction() as session:
+        other = make.reader(session, ELSEWHERE, "innovatie").id
+        address_change.ask(session=session, now=NOW, subscriber_id=other, email="pim@thuis.example")
+    (his,), (hers,) = letterbox.emptied(), ask(visitor, data)
+    a, b = (mail.path("address").rpartition("/")[2] for mail in (his, hers))
+    for token in (a.partition(".")[0] + "." + b.partition(".")[2], data.rpartition("/")[2]):
+        assert visitor.get(f"/address/{token}").status_code == visitor.post(f"/address/{token}").status_code == 404
+    for door in ("data", "block", "confirm", "preferences"):
+        assert visitor.get(f"/{door}/{a}").status_code == 404
+    visitor.post(his.path("address"))
+    assert sorted(readers()) == ["pim@thuis.example", OLD]
+
+
+def test_a_capital_in_the_same_address_is_a_change_too(visitor: Visitor, reader: int, data: str) -> None:
+    (mail,) = ask(visitor, data, "Saskia@gemeente.example")
+    visitor.post(mail.path("address"))
+    assert list(readers()) == ["Saskia@gemeente.example"]
+    with db.transaction() as session:
+        assert session.scalars(select(Erasure)).all() == []
+
+
+def test_who_is_erased_meanwhile_gets_nothing(visitor: Visitor, reader: int, data: str) -> None:
+    (mail,) = ask(visitor, data)
+    with db.transaction() as session:
+        erasure.erase(session=session, now=NOW, subscriber_id=reader)
+    assert visitor.get(mail.path("address")).status_code == visitor.post(mail.path("address")).status_code == 410
+    assert readers() == {}
+    assert letterbox.emptied() == []
+
+
+def test_two_presses_at_once_change_it_once(app: flask.Flask, reader: int, data: str) -> None:
+    with db.transaction() as session:
+        address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
+        letter_id = session.scalars(select(Letter.id).where(Letter.kind == LetterKind.ADDRESS_NEW)).one()
+
+    answers: list[address_change.Answer] = []
+
+    def press(session: Session) -> None:
+        pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+        answers.append(pressed.answer)
+
+    beside = Beside(app, press)
+    with db.transaction() as session:
+        press(session)
+        beside.start()
+    assert beside.refusal() is None
+    assert answers == [address_change.Answer.CHANGED, address_change.Answer.ALREADY]
+
+
+def test_a_sign_up_of_a_moment_earlier_is_joined(app: flask.Flask, reader: int, data: str) -> None:
+    """Two who make a row for one address at once: the later one finds the other's."""
+    with db.transaction() as session:
+        address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
+        letter_id = session.scalars(select(Letter.id).where(Letter.kind == LetterKind.ADDRESS_NEW)).one()
+
+    def press(session: Session) -> None:
+        address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+
+    beside = Beside(app, press)
+    with db.transaction() as session:
+        session.add(Subscriber(email=NEW_KEY, email_key=NEW_KEY, language="nl", created_at=NOW))
+        session.flush()
+        beside.start()
+    assert beside.refusal() is None
+    assert readers()[NEW_KEY] == ["democratie", "innovatie"]

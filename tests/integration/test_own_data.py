@@ -1,0 +1,243 @@
+"""A reader's own data: behind a fresh link in a letter to their own address, and behind nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import flask
+import pytest
+import time_machine
+from sqlalchemy import func, select
+
+from service import db, jobs, links, settings
+from service.subscribers import addresses, confirmation, consent, own_data, unsubscribe
+from service.subscribers import models as subscribers
+from service.subscribers.models import Channel, ConsentEvent, Letter, SuppressionReason
+from tests import fakes, make
+from tests.integration import letterbox
+from tests.integration.conftest import Visitor
+from tests.integration.letterbox import words
+from tests.make import NOW
+from worker import tasks
+
+SASKIA, PIM = "saskia@gemeente.example", "pim@gemeente.example"
+MASKED = "s•••@gemeente.example"
+ASK = {"letter": "data"}
+
+pytestmark = pytest.mark.usefixtures("doorbells")
+
+
+@pytest.fixture
+def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def reader(clock: object) -> int:
+    """Saskia has one theme, of which there is evidence, and left another."""
+    with db.transaction() as session:
+        made = make.reader(session, SASKIA, "democratie").id
+        theme_id = make.theme(session, "innovatie").id
+        confirmation.activate(
+            session=session,
+            now=NOW,
+            subscriber_id=made,
+            theme_id=theme_id,
+            event=ConsentEvent.CONFIRMED,
+            channel=Channel.MAIL,
+            wording=consent.wording(consent.CONFIRM, "nl"),
+        )
+        session.flush()
+        unsubscribe.leave(
+            session=session, now=NOW, subscriber_id=made, theme_id=make.theme(session, "democratie").id,
+            channel=Channel.ONE_CLICK,
+        )  # fmt: skip
+        return made
+
+
+def preferences(subscriber_id: int) -> str:
+    return links.preferences(subscriber_id).removeprefix(settings.current().base_url)
+
+
+def fresh(visitor: Visitor, subscriber_id: int) -> str:
+    visitor.post(preferences(subscriber_id), data=ASK)
+    (mail,) = letterbox.emptied()
+    return mail.path("data")
+
+
+def known() -> int:
+    session = db.reading()
+    session.rollback()
+    return session.scalar(select(func.count()).select_from(subscribers.Subscriber)) or 0
+
+
+def test_a_reader_asks_for_the_link_and_sees_everything(visitor: Visitor, reader: int) -> None:
+    asked = visitor.post(preferences(reader), data=ASK)
+    assert "Kijk in uw mailbox" in words(asked)
+    (mail,) = letterbox.emptied()
+    assert mail.to == SASKIA
+    assert "tot dinsdag 24 november 2026, 11:00" in mail.text
+
+    page = visitor.get(mail.path("data"))
+    assert page.status_code == 200
+    said = words(page)
+    assert f"E-mailadres {SASKIA}" in said
+    assert "U krijgt deze nieuwsbrief sinds dinsdag 24 november 2026, 10:00" in said
+    assert "U gaf toestemming, met de knop achter een gemailde link" in said
+    assert consent.wording(consent.CONFIRM, "nl").text in said
+    assert "Gestopt op dinsdag 24 november 2026, 10:00: u meldde u af" in said
+    assert "Een link naar uw gegevens" in said
+    assert "Dat is 1 merkteken" in said
+    assert "werkt tot 11:00" in said
+
+
+def test_the_same_as_a_file(visitor: Visitor, reader: int) -> None:
+    link = fresh(visitor, reader)
+    answer = visitor.get(f"{link}/export")
+    assert answer.mimetype == "application/json"
+    assert answer.headers["Content-Disposition"] == "attachment; filename=mijn-gegevens.json"
+    held = json.loads(answer.text)
+    assert held["address"] == SASKIA
+    assert [row["theme"] for row in held["subscriptions"]] == ["democratie", "innovatie"]
+    assert held["letters"][0]["kind"] == "data"
+
+
+def test_who_has_a_forwarded_newsletter_learns_and_takes_nothing(visitor: Visitor, reader: int) -> None:
+    """With the link of the page with themes a stranger can neither read the address, nor export, erase or change."""
+    link = preferences(reader)
+    pages = [visitor.get(link), visitor.post(link, data={"themes": "innovatie", "language": "nl"})]
+    pages += [visitor.post(link, data={"themes": "nergens", "language": "nl"}), visitor.post(link, data=ASK)]
+    for page in pages:
+        assert SASKIA not in page.text
+        assert "saskia" not in page.text
+    assert MASKED in words(pages[0])
+    assert MASKED in words(pages[-1])
+    token = link.rpartition("/")[2]
+    for door in ("data", "address", "block"):
+        for path in (
+            f"/{door}/{token}",
+            f"/{door}/{token}/export",
+            f"/{door}/{token}/erase",
+            f"/{door}/{token}/address",
+        ):
+            for answer in (visitor.get(path), visitor.post(path, data={"email": "dief@elders.example"})):
+                assert answer.status_code in (404, 405), path
+                assert SASKIA not in answer.text
+    assert known() == 1
+    (mail,) = letterbox.emptied()
+    assert mail.to == SASKIA  # all that the stranger brought about
+
+
+def test_the_link_can_be_read_again_within_the_hour_and_not_later(
+    visitor: Visitor, reader: int, clock: time_machine.Traveller
+) -> None:
+    link = fresh(visitor, reader)
+    clock.shift(timedelta(minutes=59))
+    for _ in range(3):
+        assert visitor.get(link).status_code == 200
+    clock.shift(timedelta(minutes=2))
+    for path in (link, f"{link}/export", f"{link}/erase", f"{link}/address"):
+        answer = visitor.get(path)
+        assert (answer.status_code, "Deze link is verlopen" in answer.text) == (410, True), path
+        assert SASKIA not in answer.text
+    for path in (f"{link}/erase", f"{link}/address"):
+        assert visitor.post(path, data={"email": "nieuw@elders.example"}).status_code == 410
+    assert known() == 1
+    assert letterbox.emptied() == []
+
+
+def test_asking_too_often_gets_the_same_page_and_no_mail(
+    visitor: Visitor, reader: int, clock: time_machine.Traveller
+) -> None:
+    """requirements 4.4, 4.6"""
+    pages, mails = set(), []
+    for minutes in (0, 5, 6, 30, 5, 600):  # past the cap of ten minutes thrice; the fourth time that day is too much
+        clock.shift(timedelta(minutes=minutes))
+        pages.add(visitor.post(preferences(reader), data=ASK).text)
+        mails.append(len(letterbox.emptied()))
+    assert mails == [1, 0, 1, 1, 0, 0]
+    assert len(pages) == 1
+    clock.shift(timedelta(days=1))
+    visitor.post(preferences(reader), data=ASK)
+    assert len(letterbox.emptied()) == 1
+
+
+def test_links_of_two_readers_open_their_own_data_only(visitor: Visitor, reader: int) -> None:
+    with db.transaction() as session:
+        other = make.reader(session, PIM, "innovatie", language="en").id
+    hers, his = fresh(visitor, reader), fresh(visitor, other)
+    assert SASKIA in visitor.get(hers).text
+    assert PIM not in visitor.get(hers).text
+    assert json.loads(visitor.get(f"{his}/export").text)["address"] == PIM
+    mixed = his.rpartition("/")[2].partition(".")[0] + "." + hers.rpartition(".")[2]
+    assert visitor.get(f"/data/{mixed}").status_code == 404
+    assert visitor.post(f"/data/{mixed}/erase").status_code == 404
+    visitor.post(f"{his}/erase")
+    assert known() == 1
+    assert SASKIA in visitor.get(hers).text
+
+
+def test_forgetting_asks_first_and_then_leaves_nothing(visitor: Visitor, reader: int) -> None:
+    link = fresh(visitor, reader)
+    asked = visitor.get(f"{link}/erase")
+    assert re.search(rf'<form method="post" action="{link}/erase">.*?<button', asked.text, re.DOTALL)
+    assert known() == 1
+    assert "We zijn u vergeten" in words(visitor.post(f"{link}/erase"))
+    session = db.reading()
+    session.rollback()
+    for model in (subscribers.Subscriber, subscribers.Subscription, subscribers.Consent, Letter):
+        assert session.scalar(select(func.count()).select_from(model)) == 0
+    for answer in (visitor.get(link), visitor.post(f"{link}/erase"), visitor.get(f"{link}/export")):
+        assert answer.status_code == 410  # pressed twice, or looked again
+    assert visitor.get(preferences(reader)).status_code == 404
+    assert visitor.post(preferences(reader), data=ASK).status_code == 404
+
+
+def test_a_letter_that_is_due_is_not_mailed_to_who_was_erased(visitor: Visitor, reader: int) -> None:
+    link = fresh(visitor, reader)
+    with time_machine.travel(NOW + timedelta(minutes=11), tick=False):
+        visitor.post(preferences(reader), data=ASK)
+        visitor.post(f"{link}/erase")
+        assert letterbox.emptied() == []
+
+
+def test_a_letter_goes_out_once_and_not_after_its_hour(
+    visitor: Visitor, reader: int, clock: time_machine.Traveller, relay: fakes.Relay,
+    doorbells: list[tuple[str, tuple[int, ...]]],
+) -> None:  # fmt: skip
+    settings.use(settings.current().model_copy(update={"smtp_url": relay.url}))
+    visitor.post(preferences(reader), data=ASK)
+    ((name, (letter_id,)),) = doorbells
+    assert name == jobs.SEND_LETTER
+    relay.answer_rcpt = lambda to: "451 4.7.1 greylisted"
+    tasks.send_letter(letter_id)
+    clock.shift(timedelta(minutes=1))
+    relay.answer_rcpt = lambda to: None
+    doorbells.clear()
+    tasks.tick()
+    assert (jobs.SEND_LETTER, (letter_id,)) in doorbells
+    for _ in range(2):
+        tasks.send_letter(letter_id)
+    assert [mail.recipient for mail in relay.caught] == [SASKIA]
+
+    clock.shift(timedelta(minutes=30))
+    doorbells.clear()
+    visitor.post(preferences(reader), data=ASK)
+    clock.shift(timedelta(minutes=61))  # nobody worked
+    tasks.send_letter(doorbells[-1][1][0])
+    assert len(relay.caught) == 1
+    tasks.hang_up()
+
+
+def test_who_blocked_us_is_not_mailed_and_who_complained_may_ask(visitor: Visitor, reader: int) -> None:
+    with db.transaction() as session:
+        for number, reason in enumerate((SuppressionReason.COMPLAINT, SuppressionReason.BLOCKED)):
+            name = f"lezer{number}@gemeente.example"
+            made = make.reader(session, name, "innovatie")
+            addresses.suppress(session=session, now=NOW, email_key=name, reason=reason)
+            own_data.ask(session=session, now=NOW, subscriber_id=made.id)
+    assert [mail.to for mail in letterbox.emptied()] == ["lezer0@gemeente.example"]
