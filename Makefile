@@ -4,7 +4,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := chromium fonts-liberation postfix
+SYSTEM_PACKAGES := chromium dovecot-imapd fonts-liberation postfix
 
 # The newest Python on the PATH that is new enough; PYTHON=… chooses another.
 FIND_PYTHON = \
@@ -32,8 +32,9 @@ test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL and a Redis-protocol server
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/system $(ARGS)
 
 # Postfix comes without a configuration: then its package starts nothing, and one that is there stays as it is.
-# Nothing is removed for it, such as another mail server.
-test-system: $(VENV)/dev.stamp ## Run the tests in a browser and through Postfix; installs Debian packages when root
+# Dovecot's would start a server, now and at each boot: it is told not to. The tests start their own.
+# Nothing is removed for them, such as another mail server.
+test-system: $(VENV)/dev.stamp ## Run the tests in a browser, through Postfix and on Dovecot; installs Debian packages when root
 	@set -e; missing=; \
 	for package in $(SYSTEM_PACKAGES); do \
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; \
@@ -46,7 +47,13 @@ test-system: $(VENV)/dev.stamp ## Run the tests in a browser and through Postfix
 		case "$$missing" in *postfix*) \
 			echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections;; \
 		esac; \
+		had_dovecot=$$(command -v dovecot || true); \
+		if [ ! -e /usr/sbin/policy-rc.d ]; then \
+			trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; \
+		fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $$missing >/dev/null; \
+		[ -n "$$had_dovecot" ] || update-rc.d dovecot disable >/dev/null 2>&1 || true; \
 	fi
 	$(BIN)/python -m pytest tests/system -rs $(ARGS)
 

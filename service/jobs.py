@@ -24,6 +24,7 @@ START_ROUND = "vinkje.start_round"
 SEND_BATCH = "vinkje.send_batch"
 CLOSE_BOOKS = "vinkje.close_books"
 PROBE_RELAY = "vinkje.probe_relay"
+READ_INBOX = "vinkje.read_inbox"
 APPLY_RETENTION = "vinkje.apply_retention"
 
 # A round of a million must not delay a sign-up, nor the clock: a queue for each.
@@ -38,6 +39,7 @@ QUEUES = {
     SEND_BATCH: "newsletter",
     CLOSE_BOOKS: "clock",
     PROBE_RELAY: "newsletter",
+    READ_INBOX: "clock",
     APPLY_RETENTION: "clock",
 }
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from service import heartbeat, jobs, outbox, settings
-from service.delivery import breaker, limits, nudges, rounds
+from service.delivery import breaker, inbox, limits, nudges, rounds
 from service.issues import rota
 from service.newsroom.models import Notice
 from service.privacy import night, retention
@@ -46,6 +46,10 @@ def probe(session: Session, now: datetime) -> None:
     limits.forget(session=session, now=now)
 
 
+def read_inbox(session: Session, now: datetime) -> None:
+    inbox.ring(session=session, now=now)
+
+
 def finish(session: Session, now: datetime) -> None:
     rounds.finish_all(session=session, now=now)
 
@@ -70,4 +74,4 @@ def retain(session: Session, now: datetime) -> None:
     night.ring(session=session, now=now)
 
 
-STEPS = (hold, assemble, start, probe, nudge, finish, take, mail_due, expire, retain, beat)
+STEPS = (hold, assemble, start, probe, nudge, finish, read_inbox, take, mail_due, expire, retain, beat)

@@ -18,7 +18,7 @@ from service.newsroom.models import Notice
 from service.privacy import night, retention
 from service.subscribers import letters, signup
 from service.subscribers.models import Confirmation, Letter
-from worker import halt, lines, pace, probe, sender, single, steps
+from worker import halt, inbox, lines, pace, probe, sender, single, steps
 from worker.file_journal import FileJournal
 from worker.redis_journal import RedisJournal
 
@@ -76,7 +76,11 @@ def close_books(batch_id: int) -> None:
 
 
 def probe_relay() -> None:
-    probe.probe(sender=mail.address(), clock=_now)
+    probe.probe(sender=mail.return_address(), clock=_now)
+
+
+def read_inbox() -> None:
+    inbox.read(clock=_now, halted=halt.asked)
 
 
 def take_signup(request_id: int) -> None:
@@ -142,6 +146,7 @@ JOBS: Mapping[str, Callable[..., None]] = {
     jobs.SEND_BATCH: send_batch,
     jobs.CLOSE_BOOKS: close_books,
     jobs.PROBE_RELAY: probe_relay,
+    jobs.READ_INBOX: read_inbox,
     jobs.APPLY_RETENTION: apply_retention,
 }
 

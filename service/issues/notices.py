@@ -25,7 +25,7 @@ def compose(*, session: Session, now: datetime, notice_id: int) -> mail.Outbound
     }[notice.kind](session, now, notice)
     if message is None:
         return None
-    return mail.Outbound(recipient=notice.editor.email, sender=mail.address(), message=message)
+    return mail.Outbound(recipient=notice.editor.email, sender=mail.return_address(), message=message)
 
 
 def _invitation(session: Session, now: datetime, notice: Notice) -> bytes | None:
