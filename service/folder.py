@@ -47,5 +47,22 @@ def kept_secret(path: Path) -> str:
     return kept
 
 
+def write_whole(path: Path, content: str) -> None:
+    """All of it or nothing, also when the machine fails meanwhile."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            draft.chmod(0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as fault:
+        raise unwritable(path, fault) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
 def unwritable(path: Path, fault: OSError) -> errors.SettingsRefused:
     return errors.SettingsRefused("DATA_DIR: can't write %(path)s: %(why)s", path=path, why=fault.strerror)

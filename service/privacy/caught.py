@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import email
+import email.policy
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service import folder, settings
 from service.privacy.spellings import Spelled
+from service.subscribers import erasures
+from service.subscribers.models import Subscriber
 
 
 def forget(*, emails: Collection[str]) -> None:
@@ -16,13 +24,36 @@ def forget(*, emails: Collection[str]) -> None:
     In the transaction and not after it: the address is known nowhere once that is over. A rollback costs no more
     than mails which only this machine shows.
     """
-    spelled = [Spelled(email) for email in emails]
-    for path in mails():
+    spelled = [Spelled(one) for one in emails]
+    for path in _mails():
         with contextlib.suppress(FileNotFoundError):  # it made room for a newer one
             data = path.read_bytes()
             if any(one.inside(data) for one in spelled):
                 path.unlink()
 
 
-def mails() -> Iterator[Path]:
-    yield from sorted((settings.current().data_dir / folder.MAILBOX).glob("*.*"))
+def sweep(*, session: Session, since: datetime) -> None:
+    """The same for mails that came after `since` to who was erased by then, and isn't a reader anew."""
+    fresh = [path for path in _mails() if _came_at(path) > since]
+    sent_to = {path: key for path in fresh if (key := _recipient(path))}
+    gone = erasures.known(session=session, email_keys=set(sent_to.values()))
+    readers = set(session.scalars(select(Subscriber.email_key).where(Subscriber.email_key.in_(gone))))
+    for path, key in sent_to.items():
+        if key in gone and key not in readers:
+            path.unlink(missing_ok=True)
+
+
+def _mails() -> Iterator[Path]:
+    yield from sorted((settings.current().data_dir / folder.MAILBOX).glob(f"{'[0-9]' * 20}.eml"))
+
+
+def _came_at(path: Path) -> datetime:
+    """Its name says so, in nanoseconds (worker/mailbox.py)."""
+    return datetime.fromtimestamp(int(path.stem) / 1e9, UTC)
+
+
+def _recipient(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        to = email.message_from_binary_file(file, policy=email.policy.default)["To"]
+        return to.addresses[0].addr_spec.lower() if to and to.addresses else ""
+    return ""

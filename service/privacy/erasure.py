@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import delete, select
@@ -22,11 +22,14 @@ from service.subscribers.models import (
     Confirmation,
     Consent,
     ConsentCount,
+    Erasure,
     Letter,
     SignupRequest,
     Subscriber,
     Subscription,
 )
+
+FOLLOWED = timedelta(hours=1)
 
 log = structlog.get_logger()
 
@@ -67,6 +70,14 @@ def erase_address(*, session: Session, now: datetime, address: addresses.Address
     erasures.note(session=session, now=now, email_key=address.key)
     db.scrub(session)
     caught.forget(emails={address.email})
+
+
+def follow_up(*, session: Session, now: datetime) -> None:
+    """For the tick: what couldn't go at once. A mail was under way, or somebody was reading SQLite's log."""
+    since = now - FOLLOWED
+    if session.scalar(select(Erasure.address_hash).where(Erasure.at > since).limit(1)) is not None:
+        db.scrub(session)
+        caught.sweep(session=session, since=since)
 
 
 def fold_consents(*, session: Session, subscriber_ids: Collection[int]) -> None:

@@ -17,6 +17,9 @@ from functools import cached_property
 
 WORD = re.compile(r"[a-z0-9]+")
 SOFT_BREAK = re.compile(rb"=\r?\n")
+# RFC 2047: words of a header, and what stands between two of them.
+BETWEEN = re.compile(rb"(?<=\?=)\s+(?==\?)")
+HEADER_WORD = re.compile(rb"=\?[^?\s]+\?([bq])\?([^?\s]*)\?=", re.IGNORECASE)
 ESCAPED = re.compile(rb"\\(?:u([0-9a-f]{4})|[nrt])")
 WHITE = b" \t\r\n"
 URLSAFE = bytes.maketrans(b"+/", b"-_")
@@ -56,6 +59,8 @@ class Spelled:
         whole = data.translate(None, WHITE)
         if any(part in whole for part in self.in_base64):
             return True
+        if b"=?" in data:
+            data += b"\n" + HEADER_WORD.sub(_decoded, BETWEEN.sub(b"", data))
         joined = SOFT_BREAK.sub(b"", data).lower()
         if not all(word.encode() in joined for word in self.words):
             return False
@@ -77,3 +82,10 @@ def _views(data: bytes) -> Iterator[bytes]:
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
     return chr(int(found[1], 16)).encode("utf-8", "surrogatepass") if found[1] else b" "
+
+
+def _decoded(found: re.Match[bytes]) -> bytes:
+    try:
+        return binascii.a2b_base64(found[2]) if found[1] in b"bB" else binascii.a2b_qp(found[2], header=True)
+    except binascii.Error:
+        return found[0]

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from service import db, themes
-from service.subscribers import addresses, consent
+from service.subscribers import addresses, consent, erasures
 from service.subscribers.csv_rows import Refusal, Row
 from service.subscribers.models import Channel, ConsentEvent, State, Subscriber, Subscription
 
@@ -25,6 +25,7 @@ Pair = tuple[int, int]  # theme, subscriber
 
 SUPPRESSED = "This address may not be mailed: mail to it came back, or its owner reported or blocked us."
 NOT_OFFERED = "There is no open theme %(slugs)s."
+ERASED = "The data of this address were erased after this consent; only its owner can sign up again."
 LEFT = "Left %(slugs)s earlier; only the reader can undo that, through the form."
 
 
@@ -69,7 +70,9 @@ def take(*, session: Session, now: datetime, lines: Sequence[Row | Refusal]) -> 
 
 
 def _refuse(*, session: Session, rows: Sequence[Row], offered: Mapping[str, int]) -> dict[int, str]:
-    barred = addresses.suppressed(session=session, email_keys={row.address.key for row in rows})
+    keys = {row.address.key for row in rows}
+    barred = addresses.suppressed(session=session, email_keys=keys)
+    erased = erasures.known(session=session, email_keys=keys)
     reasons = {}
     for row in rows:
         unknown = [slug for slug in row.slugs if slug not in offered]
@@ -77,6 +80,8 @@ def _refuse(*, session: Session, rows: Sequence[Row], offered: Mapping[str, int]
             reasons[row.line] = NOT_OFFERED % {"slugs": ", ".join(unknown)}
         elif row.address.key in barred:
             reasons[row.line] = SUPPRESSED
+        elif row.address.key in erased and row.consented_at <= erased[row.address.key]:
+            reasons[row.line] = ERASED
     return reasons
 
 

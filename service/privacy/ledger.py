@@ -1,0 +1,149 @@
+"""The ledger: who was erased and who may not be mailed, as keyed hashes, beside the database.
+
+A backup knows nothing of an erasure that came after it. So the tick keeps a copy in DATA_DIR, and `vinkje privacy
+replay` brings a restored database back in line with it. The copy and the database both know when it was written: a
+database that knows less was restored, and the copy is left as it is until it was replayed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import errors, folder, heartbeat, settings
+from service.privacy import numbers
+from service.subscribers.models import Erasure, Suppression, SuppressionReason
+
+FILE = "ledger.csv"
+HEADER = ["what", "of", "value", "at"]
+HASH = re.compile(r"[0-9a-f]{64}")
+WRITTEN = "ledger"  # the heartbeat that says when
+
+log = structlog.get_logger()
+_told: list[datetime | None] = []  # of which copies this process said already that they weren't replayed
+
+
+@dataclass
+class Ledger:
+    """`erasures` and `suppressions` by keyed hash; `used`: numbers.py."""
+
+    erasures: dict[str, datetime] = field(default_factory=dict)
+    suppressions: dict[str, tuple[SuppressionReason, datetime]] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    written_at: datetime | None = None
+
+
+def of(*, session: Session) -> Ledger:
+    return Ledger(
+        erasures={row.address_hash: row.at for row in session.scalars(select(Erasure))},
+        suppressions={row.address_hash: (row.reason, row.at) for row in session.scalars(select(Suppression))},
+        used=numbers.used(session=session),
+    )
+
+
+def text(found: Ledger, now: datetime) -> str:
+    """As CSV. In order of hash, so that nobody sees from it who came before whom."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(["number", table, number, ""] for table, number in sorted(found.used.items()))
+    writer.writerows(["erasure", of, "", at.isoformat()] for of, at in sorted(found.erasures.items()))
+    for hashed, (reason, at) in sorted(found.suppressions.items()):
+        writer.writerow(["suppression", hashed, str(reason), at.isoformat()])
+    writer.writerow(["written", "", "", now.isoformat()])  # last: a file that was cut off lacks it
+    return out.getvalue()
+
+
+def read(lines: Iterable[str]) -> Ledger:
+    """Raises Refused on the first line that isn't one of ours: half a ledger must not pass for a whole one."""
+    rows = csv.reader(lines)
+    if next(rows, None) != HEADER:
+        raise errors.Refused(
+            "", "This is no ledger of ours: its first line must be %(header)s.", header=",".join(HEADER)
+        )
+    found = Ledger()
+    for number, row in enumerate(rows, start=2):
+        try:
+            _take(found, *row)
+        except (ValueError, TypeError):
+            raise errors.Refused("", "Line %(line)s of the ledger can't be read.", line=number) from None
+    if found.written_at is None:
+        raise errors.Refused("", "The ledger doesn't say when it was written. Is it whole?")
+    return found
+
+
+def _take(found: Ledger, what: str, of: str, value: str, at: str) -> None:
+    if what == "number":
+        found.used[of] = int(value)
+        return
+    moment = datetime.fromisoformat(at)
+    if moment.tzinfo is None:
+        raise ValueError(at)
+    if what == "written":
+        found.written_at = moment
+    elif not HASH.fullmatch(of):
+        raise ValueError(of)
+    elif what == "erasure":
+        found.erasures[of] = moment
+    elif what == "suppression":
+        found.suppressions[of] = (SuppressionReason(value), moment)
+    else:
+        raise ValueError(what)
+
+
+def keep(*, session: Session, now: datetime) -> None:
+    """For the tick: write the copy when something changed. A fault is told, and stops nobody."""
+    found = of(session=session)
+    found.written_at = heartbeat.last(session=session, name=WRITTEN)
+    try:
+        kept = _kept(settings.current().data_dir / FILE)
+        if kept is not None and _restored(kept, found):
+            if kept.written_at not in _told:
+                log.error("ledger_not_replayed", file=FILE)
+                _told.append(kept.written_at)
+        elif kept is None or (kept.erasures, kept.suppressions, kept.used) != (
+            found.erasures,
+            found.suppressions,
+            found.used,
+        ):
+            folder.make(settings.current().data_dir)
+            folder.write_whole(settings.current().data_dir / FILE, text(found, now))
+            heartbeat.beat(session=session, now=now, name=WRITTEN)
+    except (OSError, errors.VinkjeError) as fault:
+        log.error("ledger_unkept", fault=type(fault).__name__)
+
+
+def replayed(*, session: Session, now: datetime) -> None:
+    """The database knows all that the copy knew, so the copy may follow it again."""
+    heartbeat.beat(session=session, now=now, name=WRITTEN)
+
+
+def _restored(kept: Ledger, found: Ledger) -> bool:
+    """The database was told of a writing before that of `kept`, and lacks something that `kept` has. (A process that
+    died just after writing also leaves an older time, and lacks nothing.)
+    """
+    assert kept.written_at is not None  # `read` saw to it
+    if found.written_at is not None and found.written_at >= kept.written_at:
+        return False
+    return bool(
+        kept.erasures.keys() - found.erasures.keys()
+        or kept.suppressions.keys() - found.suppressions.keys()
+        or any(number > found.used.get(table, 0) for table, number in kept.used.items())
+    )
+
+
+def _kept(path: Path) -> Ledger | None:
+    try:
+        with path.open(encoding="ascii", newline="") as file:
+            return read(file)
+    except FileNotFoundError:
+        return None
