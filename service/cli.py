@@ -14,7 +14,7 @@ from flask.cli import AppGroup, ScriptInfo
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service import app, db, errors
-from service.commands import database, dkim, editor, issue, item, relay, report, subscriber, theme, uncertain
+from service.commands import database, dkim, editor, issue, item, privacy, relay, report, subscriber, theme, uncertain
 
 
 class Failed(click.ClickException):
@@ -69,7 +69,7 @@ def cli() -> None:
 
 for group in (
     database.group, theme.group, editor.group, subscriber.group, item.group, issue.group, relay.group, report.group,
-    dkim.group,
+    privacy.group, dkim.group,
 ):  # fmt: skip
     cli.add_command(group)
 for command in (uncertain.listing, uncertain.settle):
