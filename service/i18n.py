@@ -9,7 +9,7 @@ from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from babel import dates, units
+from babel import dates
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
@@ -78,11 +78,9 @@ def span(language: str, length: timedelta) -> str:
     """As in "72 hours", "30 dagen", "26 weeks" or "2 jaar": a promise, so nothing is rounded."""
     days, rest = divmod(length, timedelta(days=1))
     if rest or days <= 3:
-        count, unit = length // timedelta(hours=1), "hour"
-    elif days % 365 == 0:
-        count, unit = days // 365, "year"
-    elif days % 7 == 0 and days > 60:
-        count, unit = days // 7, "week"
-    else:
-        count, unit = days, "day"
-    return units.format_unit(count, f"duration-{unit}", locale=language)
+        return ngettext(language, "%(count)s hour", "%(count)s hours", length // timedelta(hours=1))
+    if days % 365 == 0:
+        return ngettext(language, "%(count)s year", "%(count)s years", days // 365)
+    if days % 7 == 0 and days > 60:
+        return ngettext(language, "%(count)s week", "%(count)s weeks", days // 7)
+    return ngettext(language, "%(count)s day", "%(count)s days", days)

@@ -21,6 +21,7 @@ from service.web import (
     own,
     pages,
     preferences,
+    privacy,
     proof,
     relay,
     reports,
@@ -36,6 +37,7 @@ LARGEST_ID = 2**31 - 1
 # One line per room of pages; each module has a Blueprint named `blueprint`.
 ROOMS = (
     pages,
+    privacy,
     proof,
     confirm,
     preferences,

@@ -31,7 +31,7 @@ EVERYWHERE = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 HSTS = "max-age=63072000; includeSubDomains"
-OPEN_PAGES = ("public.signup", "public.privacy", "public.robots")
+OPEN_PAGES = ("public.signup", "privacy.show", "public.robots")
 FOREVER = "public, max-age=31536000, immutable"
 
 

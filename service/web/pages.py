@@ -1,4 +1,4 @@
-"""The open pages: sign-up, privacy, robots.txt. They need no cookie and no script, so any site can embed the form.
+"""The open pages: sign-up and robots.txt. They need no cookie and no script, so any site can embed the form.
 With PROOF_OF_WORK a script helps; without it limits are tighter.
 """
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import flask
 from flask.typing import ResponseReturnValue
 
-from service import db, errors, settings, themes, throttle
+from service import db, errors, settings, themes
 from service.subscribers import addresses, confirmation, consent, proof, signup
 from service.web import faults, forms, headers, view
 
@@ -56,11 +56,6 @@ def take_form() -> ResponseReturnValue:
         except errors.Refused as fault:
             return _form(entry, [fault]), faults.STATUS[errors.Refused]
     return flask.render_template("public/sent.html", email=entry.email.strip(), hours=HOURS)
-
-
-@blueprint.get("/privacy")
-def privacy() -> str:
-    return flask.render_template("public/privacy.html", hours=HOURS, days=throttle.KEEP.days)
 
 
 @blueprint.get("/robots.txt")

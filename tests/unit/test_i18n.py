@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -58,3 +58,20 @@ def test_hours_are_those_of_amsterdam(moment: datetime, dutch: str) -> None:
 
 def test_dates_in_english() -> None:
     assert i18n.long_date("en", datetime(2026, 12, 3, 8, 0, tzinfo=UTC)) == "3 December 2026"
+
+
+@pytest.mark.parametrize(
+    ("length", "dutch", "english"),
+    [
+        (timedelta(hours=1), "1 uur", "1 hour"),
+        (timedelta(hours=72), "72 uur", "72 hours"),
+        (timedelta(hours=100), "100 uur", "100 hours"),
+        (timedelta(days=7), "7 dagen", "7 days"),
+        (timedelta(days=30), "30 dagen", "30 days"),
+        (timedelta(weeks=26), "26 weken", "26 weeks"),
+        (timedelta(days=365), "1 jaar", "1 year"),
+        (timedelta(days=730), "2 jaar", "2 years"),
+    ],
+)
+def test_a_promised_span_is_said_exactly(length: timedelta, dutch: str, english: str) -> None:
+    assert (i18n.span("nl", length), i18n.span("en", length)) == (dutch, english)
