@@ -14,7 +14,7 @@ import flufl.bounce
 
 from service.delivery.report_mail import PROSE, Mail, text
 
-LINE, LINES = 300, 500
+LINE, LINES = 200, 500
 
 # It writes a traceback for every mail it stumbles over, and anybody can send us those.
 logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)

@@ -32,7 +32,8 @@ RECEIPT = frozenset({"text/disposition-notification", "text/global-disposition-n
 PROSE = frozenset({"text/plain", "text/html"})
 
 # Every pattern fails fast, however it is fed: it starts at few places, and no two repetitions take the same character.
-ADDRESS = re.compile(r"(?<![^\s<>,;:\"'()\[\]])[^\s<>,;:\"'()\[\]@]{1,200}@[A-Za-z0-9.-]{1,253}")
+# Only ASCII, as ours are: of other characters we couldn't say which they were.
+ADDRESS = re.compile(r"(?<![^\s<>,;:\"'()\[\]])[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]{1,200}@[A-Za-z0-9.-]{1,253}")
 TAG = re.compile(r"<[^<>]*>")
 # Where a report in plain text goes on with the mail it is about.
 BEGINS = re.compile(

@@ -15,7 +15,7 @@ ENHANCED = re.compile(r"(?<![\d.])[45]\.[0-7]\.\d{1,3}(?![\d.]*\d)")  # RFC 3463
 ANSWER = re.compile(r"(?<!\d)[45]\d\d[ -]#?(" + ENHANCED.pattern + ")")
 NOTHING = "5.0.0"
 CODE = re.compile(r"(?<![\d.])[45][0-5]\d(?=[ -])")
-NULL_MX = re.compile(r"(?i)(?<![\d.])556 |null ?mx|indicated no smtp service|does not accept (any )?mail")
+NULL_MX = re.compile(r"(?i)(?:^|[:;]|said) ?556[ -]|null ?mx|indicated no smtp service")  # RFC 7505
 
 # At which command it was refused. One that shows several shows a refused RCPT before the DATA that had to fail.
 PHASES = (
@@ -40,8 +40,8 @@ UNKNOWN = re.compile(
     r"no mailbox here|not our customer|not listed in|unrouteable|mailbox unavailable|have an? .{0,30}account\b"
 )
 LATER = re.compile(
-    r"(?i)quota|insufficient|disabled|inactive|suspended|locked|frozen|temporar|try again|gr[ae]y-?list|expired|"
-    r"time[d-]? ?out|(box|voll?|full|est|is|ist) (is |are )?(full|pleine|voll?)\b|full mailbox|over size|storage"
+    r"(?i)quota|insufficient|disabled|inactive|suspended|\blocked|frozen|temporar|try again|gr[ae]y-?list|expired|"
+    r"time[d-]? ?out|\b(is|are|est|ist|mailbox|inbox|postfach|postvak) (full|pleine|voll?)\b|full mailbox|storage"
 )
 REFUSED = re.compile(
     r"(?i)spam|blocked|(block|black|deny)[ -]?list|banned|reputation|polic(y|ies)|dmarc|\bspf\b|dkim|virus|unsolicited|"
@@ -59,7 +59,8 @@ def meaning(*, status: str, said: str, around: str) -> Meaning:
     `status`: what the report's writer makes of it. `said`: the words of the server that refused. `around`: all that
     the report says.
     """
-    said, around = " ".join(said.split()), " ".join(around.split())
+    said = " ".join(said.rpartition(" -> ")[2].split())  # Exchange Online quotes the other server behind an arrow
+    around = " ".join(around.split())
     told = found[0] if (found := ENHANCED.match(status.strip())) else ""
     if told.startswith("4"):
         return Verdict.LATER, told  # tried for days, and then given up
