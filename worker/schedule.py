@@ -8,6 +8,7 @@
     try a reader again       5 min, 15 min, 1 h, every 4 h; up to 48 h       service/delivery/outcomes.py
     send a single mail again 1 min, 5 min, 30 min, 2 h, 8 h; after a broken
                              line ½ to 15 min, for 72 h                      service/outbox.py
+    read what came back      every 5 min, when INBOX_URL is set              service/delivery/inbox.py
     forget a request         72 hours after it was made                      service/subscribers/confirmation.py
     forget all else          at the first tick after 3:00, each by its time  service/privacy/retention.py
 
