@@ -165,4 +165,5 @@ def _on_its_way(row: Mapping[str, Any]) -> str:
 
 
 def _moment(iso: str) -> str:
-    return i18n.day_and_hour(view.language(), datetime.fromisoformat(iso))
+    at = datetime.fromisoformat(iso)
+    return f"{i18n.long_date(view.language(), at)}, {i18n.hour(at)}"

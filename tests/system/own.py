@@ -1,0 +1,113 @@
+"""The pages about a reader's own data for the browser, of a reader with a long address and a mail in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from playwright.sync_api import Page, expect
+from sqlalchemy import select
+
+from service import db, links
+from service.subscribers import address_change, confirmation, consent, own_data
+from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, Subscriber
+from tests import make
+from tests.system import uncertain
+from tests.system.conftest import Site
+
+NEW = "een.ander.adres.waar.geen.eind.aan.komt@provincie-met-een-lange-naam.example"
+Go = Callable[[Page, Site], None]
+
+
+def letter(site: Site, kind: LetterKind) -> str:
+    """The link of the newest letter of this kind."""
+    with site.app.app_context():
+        query = select(Letter.id).where(Letter.kind == kind).order_by(Letter.id.desc())
+        letter_id = db.reading().scalars(query).first() or 0
+        return links.data(letter_id) if kind is LetterKind.DATA else links.address(letter_id)
+
+
+def block(site: Site, email: str) -> str:
+    """The link in the newest confirmation mail to `email`."""
+    (confirmation_id,) = links.read(links.Purpose.CONFIRM, site.confirm_link(email).rpartition("/")[2])
+    return links.block(confirmation_id)
+
+
+def _asked(site: Site) -> int:
+    """A reader who asked for their data, and for another address."""
+    uncertain.issue(site)
+    now = datetime.now(UTC)
+    with site.app.app_context(), db.transaction() as session:
+        reader = session.scalars(select(Subscriber).where(Subscriber.email == uncertain.LONG)).one()
+        confirmation.activate(
+            session=session,
+            now=now - timedelta(days=9),
+            subscriber_id=reader.id,
+            theme_id=make.theme(session, "democratie").id,
+            event=ConsentEvent.CONFIRMED,
+            channel=Channel.MAIL,
+            wording=consent.wording(consent.CONFIRM, "nl"),
+        )
+        own_data.ask(session=session, now=now, subscriber_id=reader.id)
+        address_change.ask(session=session, now=now, subscriber_id=reader.id, email=NEW)
+        return reader.id
+
+
+def _page(kind: LetterKind, under: str = "") -> Go:
+    def go(page: Page, site: Site) -> None:
+        _asked(site)
+        page.goto(letter(site, kind) + under)
+
+    return go
+
+
+def _pressed(before: Go) -> Go:
+    def go(page: Page, site: Site) -> None:
+        before(page, site)
+        page.get_by_role("button").click()
+
+    return go
+
+
+def _letter_asked(page: Page, site: Site) -> None:
+    page.goto(links.preferences(_asked(site)))
+    page.get_by_role("button", name="Mail mij een link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Kijk in uw mailbox")
+
+
+def _address_asked(page: Page, site: Site) -> None:
+    _page(LetterKind.DATA, "/address")(page, site)
+    page.get_by_label("Nieuw e-mailadres").fill(NEW)
+    page.get_by_role("button").click()
+
+
+def _block(page: Page, site: Site) -> None:
+    site.reader(uncertain.LONG, "innovatie")
+    page.goto("/")
+    page.get_by_label("Democratie").check()
+    page.get_by_label("E-mailadres").fill(uncertain.LONG)
+    page.get_by_role("button", name="Aanmelden").click()
+    page.goto(block(site, uncertain.LONG))
+
+
+def _stale(door: str) -> Go:
+    def go(page: Page, site: Site) -> None:
+        page.goto(getattr(links, door)(10_000_000))
+
+    return go
+
+
+PAGES: dict[str, Go] = {
+    "link to own data": _letter_asked,
+    "own data": _page(LetterKind.DATA),
+    "forget me": _page(LetterKind.DATA, "/erase"),
+    "forgotten": _pressed(_page(LetterKind.DATA, "/erase")),
+    "another address": _page(LetterKind.DATA, "/address"),
+    "another address with errors": _pressed(_page(LetterKind.DATA, "/address")),
+    "another address asked": _address_asked,
+    "is this your address": _page(LetterKind.ADDRESS_NEW),
+    "address changed": _pressed(_page(LetterKind.ADDRESS_NEW)),
+    "never again": _block,
+    "never again, pressed": _pressed(_block),
+    **{f"stale link: {door}": _stale(door) for door in ("data", "address", "block")},
+}
