@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service import db
 from service.delivery import folded
@@ -31,7 +31,7 @@ def deliveries(*, session: Session, now: datetime) -> int:
     """Fold the first of the oldest issue; gives how many, 0 when there is nothing to fold."""
     issue_id = _due(session, now, Delivery.issue_id)
     if issue_id is None:
-        return 0
+        return _batches(session, now)
     ours = Delivery.issue_id == issue_id
     query = select(Delivery.subscriber_id).where(ours).order_by(Delivery.subscriber_id).limit(STEP)
     numbers = session.scalars(query).all()
@@ -61,19 +61,32 @@ def reports(*, session: Session, now: datetime) -> int:
     return len(found)
 
 
+def _batches(session: Session, now: datetime) -> int:
+    """Where a batch begins and ends are readers' numbers too. With no delivery left to lie between, they go."""
+    query = select(Batch.id).join(Issue, Issue.id == Batch.issue_id).where(_over(now), Batch.last_id > 0)
+    ids = session.scalars(query.order_by(Batch.id).limit(STEP)).all()
+    bare = update(Batch).where(Batch.id.in_(ids)).values(first_id=0, last_id=0)
+    session.execute(bare.execution_options(synchronize_session=False))
+    return len(ids)
+
+
+def _over(now: datetime) -> ColumnElement[bool]:
+    """A late worker may still tell what it had sent of an issue that it holds a batch of: that one waits."""
+    of = aliased(Batch)
+    held = exists().where(of.issue_id == Issue.id, of.state == BatchState.SENDING)
+    return and_(Issue.state.in_(OVER), Issue.finished_at < now - KEEP, ~held)
+
+
 def _due(session: Session, now: datetime, issue_of: InstrumentedAttribute[int]) -> int | None:
-    """The oldest issue with rows to fold, locked. A late worker may still tell what it had sent of an issue that it
-    holds a batch of: that one waits.
-    """
+    """The oldest issue with rows to fold, locked."""
     # With a limit of its own it is one look into an index for each issue, however many rows there are.
     has_rows = select(issue_of).where(issue_of == Issue.id).limit(1).correlate(Issue).scalar_subquery()
-    held = exists().where(Batch.issue_id == Issue.id, Batch.state == BatchState.SENDING)
-    due: ColumnElement[bool] = and_(Issue.state.in_(OVER), Issue.finished_at < now - KEEP, ~held)
-    issue_id = session.scalar(select(Issue.id).where(due, has_rows.is_not(None)).order_by(Issue.id).limit(1))
+    query = select(Issue.id).where(_over(now), has_rows.is_not(None))
+    issue_id = session.scalar(query.order_by(Issue.id).limit(1))
     if issue_id is None:
         return None
-    models.lock(session=session, issue_id=issue_id)
-    return session.scalar(select(Issue.id).where(due, Issue.id == issue_id))  # now that nobody else can change it
+    models.lock(session=session, issue_id=issue_id)  # from here on nobody can have it go on
+    return session.scalar(select(Issue.id).where(_over(now), Issue.id == issue_id))
 
 
 def _add(session: Session, issue_id: int, counted: Mapping[str, int]) -> None:

@@ -39,6 +39,7 @@ from service.subscribers.models import (
     SuppressionReason,
 )
 from tests import house, make
+from tests.integration import races
 from tests.make import NOW
 from worker import mailbox, tasks
 
@@ -162,6 +163,20 @@ def test_who_comes_back_in_time_stays(session: Session) -> None:
     signed_up(session, "innovatie", now=over - timedelta(hours=1))
     pass_night(session, over)
     assert count(session, Subscriber) == 1
+
+
+def test_who_signs_up_at_this_very_moment_stays(app: flask.Flask) -> None:
+    over = NOW + keep("readers") + timedelta(days=1)
+    with db.transaction() as session:
+        leaves(session, reader(session, "innovatie"), "innovatie", NOW)
+        pass_night(session, NOW + keep("confirmed") + SECOND)
+    with db.transaction() as session:
+        signed_up(session, "innovatie", now=over)
+        beside = races.Beside(app, lambda other: forgetting.readers(session=other, now=over))
+        beside.start()
+    assert beside.refusal() is None
+    with db.transaction() as session:
+        assert session.scalars(select(Subscription)).one().state is State.PENDING
 
 
 def test_nobody_is_left_over_with_nothing(session: Session) -> None:
@@ -373,6 +388,44 @@ def test_every_line_has_a_test_that_moves_the_clock() -> None:
     """A line that is added without one fails here."""
     assert {line.key for line in retention.TABLE} == TESTED
     assert len(retention.TABLE) == len(TESTED)
+
+
+# What of a person stands in each table, by line; an empty set: nothing does.
+OF_TABLES: dict[str, set[str]] = {
+    "attempts": {"attempts"},
+    "batches": {"deliveries"},
+    "confirmations": {"unconfirmed", "confirmed"},
+    "consent_counts": {"totals"},
+    "consents": {"readers"},
+    "deliveries": {"deliveries"},
+    "delivery_counts": {"totals"},
+    "editions": set(),
+    "editor_sessions": {"sessions"},
+    "editors": {"editors", "invitations"},
+    "erasures": {"erasures"},
+    "heartbeats": set(),
+    "issues": {"editors"},
+    "items": {"editors"},
+    "letters": {"letters"},
+    "notices": {"notices"},
+    "placements": set(),
+    "relays": set(),
+    "report_counts": {"report_counts"},
+    "reports": {"reports"},
+    "senders": set(),
+    "signup_requests": {"forms"},
+    "subscribers": {"readers", "unconfirmed"},
+    "subscriptions": {"readers", "unconfirmed"},
+    "suppressions": {"dead_addresses", "refusals"},
+    "themes": set(),
+}
+ELSEWHERE = {"backups", "logs", "caught"}
+
+
+def test_no_table_is_left_out(app: flask.Flask) -> None:
+    """“This is all of it”, says the page. Who adds a table says here what of a person stands in it."""
+    assert db.Base.metadata.tables.keys() == OF_TABLES.keys()
+    assert {line.key for line in retention.TABLE} == set().union(*OF_TABLES.values(), ELSEWHERE)
 
 
 def test_what_has_a_period_is_applied_and_says_it() -> None:
