@@ -14,7 +14,20 @@ from flask.cli import AppGroup, ScriptInfo
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service import app, db, errors
-from service.commands import database, dkim, editor, issue, item, privacy, relay, report, subscriber, theme, uncertain
+from service.commands import (
+    database,
+    dkim,
+    editor,
+    issue,
+    item,
+    privacy,
+    relay,
+    report,
+    stats,
+    subscriber,
+    theme,
+    uncertain,
+)
 
 
 class Failed(click.ClickException):
@@ -72,5 +85,6 @@ for group in (
     privacy.group, dkim.group,
 ):  # fmt: skip
     cli.add_command(group)
+cli.add_command(stats.show)
 for command in (uncertain.listing, uncertain.settle):
     issue.group.add_command(command)

@@ -15,7 +15,7 @@ from service.issues import approval, assembly, editions, models, overview, previ
 from service.issues.models import IssueState
 from service.newsroom import items
 from service.newsroom.models import ItemState
-from service.web import following, headers, mailbox, session, view
+from service.web import following, headers, mailbox, session, stats, view
 
 blueprint = flask.Blueprint("issues", __name__, url_prefix=session.ROOM + "/issues")
 
@@ -192,6 +192,7 @@ def _page(
         items=editions.of(session=reading, issue=issue),
         seen=editions.fingerprint(session=reading, issue=issue) if issue.state is IssueState.ASSEMBLED else "",
         **following.of(session=reading, now=session.now(), issue=issue, counted=True),
+        **stats.of_issue(session=reading, issue=issue),
         readers=overview.readers(session=reading, theme_id=issue.theme_id),
         ready=items.some(
             session=reading, theme_id=issue.theme_id, state=ItemState.PUBLISHED, limit=assembly.MOST_ITEMS

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from service import links
-from tests.system import looks, mailbox, newsroom, own, progress, uncertain
+from tests.system import looks, mailbox, newsroom, own, progress, stats, uncertain
 from tests.system.conftest import WIDTHS, Site
 
 pytestmark = pytest.mark.system
@@ -94,6 +94,7 @@ PAGES: dict[str, Callable[[Page, Site], None]] = {
     **own.PAGES,
     **progress.PAGES,
     **uncertain.PAGES,
+    **stats.PAGES,
 }
 
 
