@@ -159,6 +159,9 @@ def _says_away(mail: Mail) -> bool:
 
 def _automatic(mail: Mail) -> bool:
     """RFC 3834 §2 and §5, what came before it, and receipts (RFC 8098)."""
+    # A mail program's own button to leave: Apple's says auto-replied. The subject is that of our link (wire.personal).
+    if mail.header("X-Apple-Unsubscribe") or mail.header("Subject").strip().lower() == "unsubscribe":
+        return False
     submitted = mail.header("Auto-Submitted").partition(";")[0].strip().lower()
     precedence = mail.header("Precedence").strip().lower()
     nobody = mail.header("Return-Path").strip() == "<>"
