@@ -11,14 +11,15 @@ from datetime import UTC, datetime, timedelta
 import flask
 import pytest
 import time_machine
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, func, select
 from sqlalchemy.orm import Session
 
 from service import db, errors, settings, themes
 from service.delivery import stats, stats_counts
-from service.delivery.models import Outcome, Report, ReportKind
+from service.delivery.models import Delivery, Outcome, Report, ReportKind
 from service.delivery.stats_shown import Shown, words
 from service.issues.models import IssueState
+from service.privacy import erasure, folding
 from service.subscribers import confirmation, consent, preferences, unsubscribe
 from service.subscribers.models import Channel, Consent, ConsentEvent, EndReason, State, Subscription
 from tests import make
@@ -191,6 +192,26 @@ def test_figures_stay_when_deliveries_and_reports_are_folded(session: Session) -
     session.flush()
     after = stats_counts.tallies(session=session, issue_ids=[issue.id])[issue.id]
     assert after == before[issue.id] + Counter({"hard": 1})
+
+
+def test_figures_stay_when_the_house_folds_and_erases_by_itself(session: Session) -> None:
+    long_ago = NOW - folding.KEEP - timedelta(days=1)
+    issue = house.issue(session, outcomes=OUTCOMES, reports=REPORTS, left=5, finished_at=long_ago)
+    ids = [make.reader(session, f"p{number}@gemeente.example").id for number in range(6)]
+    for reader_id in ids:
+        _activate(session, reader_id, "innovatie", ConsentEvent.CONFIRMED, NOW - timedelta(days=7))
+        unsubscribe.leave_all(session=session, now=NOW, subscriber_id=reader_id, channel=Channel.ONE_CLICK)
+    session.flush()
+    before = theme(session)
+    assert before.total == stats.Flow(confirmed=exact(6), withdrawn=exact(6))
+    while folding.deliveries(session=session, now=NOW) or folding.reports(session=session, now=NOW):
+        pass
+    for reader_id in ids[:5]:
+        erasure.erase(session=session, now=NOW, subscriber_id=reader_id)
+    rows = {model: session.scalar(select(func.count()).select_from(model)) for model in (Delivery, Report, Consent)}
+    assert rows == {Delivery: 0, Report: 0, Consent: 2}
+    assert theme(session) == before
+    assert stats_counts.tallies(session=session, issue_ids=[issue.id])[issue.id] == {**AS_TEXT, "left": 5}
 
 
 def test_a_round_that_goes_out_or_was_cancelled_has_mails_that_are_not_sent(session: Session) -> None:
