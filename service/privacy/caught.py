@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from service import folder, settings
 from service.privacy.spellings import Spelled
 from service.subscribers import erasures
-from service.subscribers.models import Subscriber
+from service.subscribers.models import Letter, Subscriber
 
 
 def forget(*, emails: Collection[str]) -> None:
@@ -33,13 +33,18 @@ def forget(*, emails: Collection[str]) -> None:
 
 
 def sweep(*, session: Session, since: datetime) -> None:
-    """The same for mails that came after `since` to who was erased by then, and isn't a reader anew."""
+    """The same for mails that came after `since` to who was erased by then, and isn't a reader anew. One that tells an
+    old address of its change is let be: its row has the address as long (retention).
+    """
     fresh = [path for path in _mails() if _came_at(path) > since]
     sent_to = {path: key for path in fresh if (key := _recipient(path))}
     gone = erasures.known(session=session, email_keys=set(sent_to.values()))
-    readers = set(session.scalars(select(Subscriber.email_key).where(Subscriber.email_key.in_(gone))))
+    if not gone:
+        return
+    kept = set(session.scalars(select(Subscriber.email_key).where(Subscriber.email_key.in_(gone))))
+    kept |= {one.lower() for one in session.scalars(select(Letter.email))}
     for path, key in sent_to.items():
-        if key in gone and key not in readers:
+        if key in gone and key not in kept:
             path.unlink(missing_ok=True)
 
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 import flask
 import pytest
 import time_machine
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service import db, links, settings, themes
+from service import db, folder, links, settings, themes
 from service.privacy import erasure
-from service.subscribers import address_change, addresses, own_data, signup
+from service.subscribers import address_change, addresses, consent, own_data, signup
 from service.subscribers.models import (
     Consent,
     ConsentEvent,
@@ -140,6 +140,7 @@ def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, d
         visitor.post(links.preferences(reader).removeprefix(settings.current().base_url), data={"letter": "data"})
         (mail,) = letterbox.emptied()
         assert mail.to == NEW_KEY
+        assert consent.wording(consent.ADDRESS, "nl").text in words(visitor.get(mail.path("data")))
 
 
 def test_a_slip_is_said_and_changes_nothing(visitor: Visitor, data: str) -> None:
@@ -296,3 +297,21 @@ def test_a_sign_up_of_a_moment_earlier_is_joined(app: flask.Flask, reader: int, 
         beside.start()
     assert beside.refusal() is None
     assert readers()[NEW_KEY] == ["democratie", "innovatie"]
+
+
+def test_a_caught_mail_to_the_old_address_can_be_read(visitor: Visitor, reader: int, data: str) -> None:
+    """Where mails are caught, the tick throws away those to who was erased: the old address was told, not erased."""
+    (mail,) = ask(visitor, data)
+    visitor.post(mail.path("address"))
+    box = settings.current().data_dir / folder.MAILBOX
+    box.mkdir(exist_ok=True)
+    told = box / f"{int(NOW.timestamp() * 1e9) + 1:020d}.eml"
+    told.write_text(f"To: {OLD}\n\nUw nieuwsbrief gaat naar een ander adres\n")
+    with db.transaction() as session:
+        erasure.follow_up(session=session, now=NOW)
+    assert told.exists()
+    with db.transaction() as session:
+        session.execute(delete(Letter))  # a week later
+    with db.transaction() as session:
+        erasure.follow_up(session=session, now=NOW)
+    assert not told.exists()

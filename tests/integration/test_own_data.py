@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import StrEnum
 
 import flask
 import pytest
@@ -13,9 +14,11 @@ import time_machine
 from sqlalchemy import func, select
 
 from service import db, jobs, links, settings
+from service.delivery.models import Delivery, Outcome, Report, ReportKind
 from service.subscribers import addresses, confirmation, consent, own_data, unsubscribe
 from service.subscribers import models as subscribers
-from service.subscribers.models import Channel, ConsentEvent, Letter, SuppressionReason
+from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, SuppressionReason
+from service.web import held
 from tests import fakes, make
 from tests.integration import letterbox
 from tests.integration.conftest import Visitor
@@ -100,10 +103,10 @@ def test_the_same_as_a_file(visitor: Visitor, reader: int) -> None:
     answer = visitor.get(f"{link}/export")
     assert answer.mimetype == "application/json"
     assert answer.headers["Content-Disposition"] == "attachment; filename=mijn-gegevens.json"
-    held = json.loads(answer.text)
-    assert held["address"] == SASKIA
-    assert [row["theme"] for row in held["subscriptions"]] == ["democratie", "innovatie"]
-    assert held["letters"][0]["kind"] == "data"
+    copy = json.loads(answer.text)
+    assert copy["address"] == SASKIA
+    assert [row["theme"] for row in copy["subscriptions"]] == ["democratie", "innovatie"]
+    assert copy["letters"][0]["kind"] == "data"
 
 
 def test_who_has_a_forwarded_newsletter_learns_and_takes_nothing(visitor: Visitor, reader: int) -> None:
@@ -241,3 +244,31 @@ def test_who_blocked_us_is_not_mailed_and_who_complained_may_ask(visitor: Visito
             addresses.suppress(session=session, now=NOW, email_key=name, reason=reason)
             own_data.ask(session=session, now=NOW, subscriber_id=made.id)
     assert [mail.to for mail in letterbox.emptied()] == ["lezer0@gemeente.example"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (held.STATES, subscribers.State),
+        (held.ENDS, subscribers.EndReason),
+        (held.EVENTS, ConsentEvent),
+        (held.CHANNELS, Channel),
+        (held.OUTCOMES, Outcome),
+        (held.REPORTS, ReportKind),
+        (held.LETTERS, LetterKind),
+    ],
+)
+def test_nothing_that_can_be_kept_lacks_its_words(said: dict[str, str], kind: type[StrEnum]) -> None:
+    assert set(said) == {str(value) for value in kind}
+
+
+def test_what_became_of_mails_stands_there_in_words(visitor: Visitor, reader: int) -> None:
+    with db.transaction() as session:
+        issue = make.approved(session)
+        session.add(Delivery(issue_id=issue.id, subscriber_id=reader, outcome=Outcome.REJECTED, at=NOW, first_at=NOW))
+        session.add(Report(issue_id=issue.id, subscriber_id=reader, kind=ReportKind.HARD, status="5.1.1", at=NOW))
+        addresses.suppress(session=session, now=NOW, email_key=SASKIA, reason=SuppressionReason.HARD_BOUNCE)
+    said = words(visitor.get(fresh(visitor, reader)))
+    assert "Innovatie, week 48 Geweigerd door uw mailserver" in said
+    assert "Innovatie, week 48 Kwam terug: het adres bestaat niet 5.1.1" in said
+    assert "een merkteken dat ons ervan weerhoudt u nieuwsbrieven te mailen" in said
