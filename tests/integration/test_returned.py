@@ -22,8 +22,8 @@ from structlog.testing import capture_logs
 
 from service import app as service_app
 from service import cli, db, links, settings, urls
-from service.delivery import report_counts, return_faults, returned, rounds
-from service.delivery.models import Delivery, Outcome, Report, ReportCount
+from service.delivery import breaker, report_counts, return_faults, returned, rounds
+from service.delivery.models import Delivery, Outcome, Report, ReportCount, Trouble
 from service.delivery.reports import Sort
 from service.delivery.returned import Ignored
 from service.issues.models import Issue, IssueState
@@ -43,6 +43,7 @@ from service.subscribers.models import (
 from tests import came_back, fakes, make
 from tests.integration import operator, trips
 from tests.make import NOW
+from worker import tasks
 
 RETURNS = "bounces@vinkje.example"
 DAY = timedelta(days=1)
@@ -528,3 +529,26 @@ def test_the_operator_sees_what_came_in_by_sort_and_day(app: flask.Flask, sent: 
     assert plain["totals"] == {"auto_reply": 2, "unsigned": 1, "soft": 1}
     assert plain["days"][2] == {"day": str((now - DAY).date()), "sort": "soft", "count": 1}
     assert plain["mailbox_read"] is None
+
+
+def test_single_mails_and_the_probe_have_the_return_address_itself(
+    app: flask.Flask, relay: fakes.Relay, doorbells: Rung
+) -> None:
+    """What comes back of them names nobody we could act on."""
+    settings.use(settings.current().model_copy(update={"smtp_url": relay.url}))
+    named: list[str] = []
+    relay.answer_mail = named.append
+    with db.transaction() as session:
+        make.theme(session)
+        signup.sign_up(
+            session=session, now=datetime.now(UTC), email=SASKIA, slugs=["innovatie"], language="nl", network=""
+        )
+        make.taken(session)
+        asked = session.scalars(select(Confirmation.id)).one()
+    tasks.send_confirmation(asked)
+    with db.transaction() as session:
+        breaker.trip(session=session, now=datetime.now(UTC) - DAY, trouble=Trouble.DOWN)
+    tasks.probe_relay()
+    tasks.hang_up()
+    assert named == [RETURNS, RETURNS]
+    assert [mail.recipient for mail in relay.caught] == [SASKIA]
