@@ -10,6 +10,7 @@ from service.web import (
     account,
     confirm,
     editors,
+    embed,
     faults,
     headers,
     health,
@@ -57,6 +58,7 @@ ROOMS = (
     stats,
     editors,
     themes,
+    embed,
     relay,
     account,
 )

@@ -69,6 +69,8 @@ NEEDS: dict[str, Role] = {
     "themes.add": Role.ADMIN,
     "themes.ask_retire": Role.ADMIN,
     "themes.retire": Role.ADMIN,
+    "embed.show": Role.CHIEF,
+    "embed.preview": Role.CHIEF,
     "relay.show": Role.ADMIN,
     "relay.change": Role.ADMIN,
 }

@@ -30,10 +30,15 @@ def _fill(site: Site) -> None:
     site.app.config["MAILBOX_DIR"] = folder
 
 
+def home(site: Site) -> str:
+    """Its address by name: the mailbox opens on the machine itself only, and asks for it by that."""
+    return f"http://localhost:{site.url.rpartition(':')[2]}"
+
+
 def _page(path: str) -> Callable[[Page, Site], None]:
     def go(page: Page, site: Site) -> None:
         _fill(site)
-        page.goto(f"http://localhost:{site.url.rpartition(':')[2]}{path}")
+        page.goto(f"{home(site)}{path}")
         expect(page.get_by_text("saskia@gemeente.example").first).to_be_visible()
 
     return go

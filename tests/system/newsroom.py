@@ -212,6 +212,8 @@ PAGES: dict[str, Callable[[Page, Site], None]] = {
     "themes": _plain("/newsroom/themes"),
     "theme with errors": _faulty("/newsroom/themes", "Thema toevoegen"),
     "end of a theme": _plain("/newsroom/themes/innovatie/retire"),
+    "form for elsewhere": _plain("/newsroom/embed"),
+    "form for elsewhere with errors": _plain("/newsroom/embed?language=nl"),
     "account": _plain("/newsroom/account"),
     "account with errors": _faulty("/newsroom/account", "Wachtwoord wijzigen"),
     "forbidden": _forbidden,

@@ -1,4 +1,6 @@
-"""axe on every page, at phone and desktop width, in light and dark. A new page joins by a line in `PAGES`."""
+"""axe on every page, at phone and desktop width, in light and dark; what it asks of whom, and whether it stands still.
+A new page joins by a line in `PAGES`.
+"""
 
 from __future__ import annotations
 
@@ -109,13 +111,16 @@ def test_page_is_well_made(name: str, width: str, site: Site, chromium: Browser)
         color_scheme="light",
         reduced_motion="reduce",  # axe would measure the colours of a button on its way from light to dark
     )
+    watch = looks.Watch(context)
     page = context.new_page()
     site.listen(page)
     PAGES[name](page, site)
+    looks.stands_still(page, name)
     looks.well_made(page, f"{name}, light")
     page.emulate_media(color_scheme="dark")
     looks.well_made(page, f"{name}, dark")
-    assert page.locator("h1").count() == 1
+    looks.well_ordered(page, name)
+    watch.stays_home(site.url, mailbox.home(site))
     context.close()
     assert not site.complaints
 
@@ -130,4 +135,30 @@ def test_what_is_badly_made_is_seen(site: Site, chromium: Browser) -> None:
     page.evaluate("document.querySelector('h1').style.width = '400px'")
     with pytest.raises(AssertionError, match="px wide"):
         looks.well_made(page, "too wide")
+    page.goto("/")
+    page.evaluate("document.querySelector('.foot a').style.padding = '0'")
+    with pytest.raises(AssertionError, match="/privacy"):
+        looks.well_made(page, "too small")
+    page.evaluate("document.querySelector('h1').outerHTML += '<h4>Te diep</h4>'")
+    with pytest.raises(AssertionError, match=r"\[1, 4"):
+        looks.well_ordered(page, "skips a level")
     page.close()
+
+
+def test_what_moves_or_asks_elsewhere_is_seen(site: Site, chromium: Browser) -> None:
+    context = chromium.new_context(viewport={"width": 320, "height": 640}, base_url=site.url, bypass_csp=True)
+    context.route("https://evil.example/*", lambda route: route.abort())
+    watch = looks.Watch(context)
+    page = context.new_page()
+    page.goto("/")
+    looks.stands_still(page, "sign-up")
+    page.evaluate("document.querySelector('main').prepend(Object.assign(new Image(), {height: 200}))")
+    page.wait_for_function("window.shifts.length")
+    with pytest.raises(AssertionError, match="moved"):
+        looks.stands_still(page, "moved")
+    watch.stays_home(site.url)
+    page.evaluate("new Image().src = 'https://evil.example/pixel'")
+    page.wait_for_function("performance.getEntriesByName('https://evil.example/pixel').length")
+    with pytest.raises(AssertionError, match="evil"):
+        watch.stays_home(site.url)
+    context.close()

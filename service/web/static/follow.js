@@ -85,6 +85,7 @@
 
   function show() {
     const mode = !head.dataset.follow ? "plain" : failures > 1 ? "lost" : "followed";
+    head.dataset.mode = mode;
     for (const words of document.querySelectorAll("[data-when]")) {
       words.hidden = !words.dataset.when.split(" ").includes(mode);
     }
