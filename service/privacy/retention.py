@@ -144,7 +144,7 @@ TABLE = (
     Line(
         "backups",
         N_("Backups: copies of our database."),
-        N_("%(span)s at most."),
+        N_("%(span)s at most. We throw them away ourselves."),
         N_("To go on after a fault or an attack."),
         keep=forgetting.ERASURES,
     ),

@@ -175,13 +175,13 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int], asked_
         Subscription.state == State.PENDING,
         true() if asked_before is None else Subscription.requested_at < asked_before,
     )
+    session.execute(delete(Consent).where(Consent.subscriber_id.in_(subscriber_ids), _in_vain(stale)))
     session.execute(
         update(Subscription)
         .where(stale, Subscription.confirmed_at.is_not(None))
         # Since when it is over stays: a stranger who fills in the form keeps nobody longer.
         .values(state=State.ENDED, end_reason=EndReason.EXPIRED, ended_at=func.coalesce(Subscription.ended_at, now))
     )
-    session.execute(delete(Consent).where(Consent.subscriber_id.in_(subscriber_ids), _never_confirmed(stale)))
     session.execute(delete(Subscription).where(stale))
     lonely = and_(
         Subscriber.id.in_(subscriber_ids),
@@ -193,10 +193,12 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int], asked_
     session.execute(delete(Subscriber).where(lonely))
 
 
-def _never_confirmed(stale: ColumnElement[bool]) -> ColumnElement[bool]:
+def _in_vain(stale: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Evidence that was never followed by a press: all of it, or what was asked since the theme was left."""
+    asked_since = and_(Consent.event == ConsentEvent.REQUESTED, Consent.at >= Subscription.ended_at)
     return exists().where(
         Subscription.subscriber_id == Consent.subscriber_id,
         Subscription.theme_id == Consent.theme_id,
-        Subscription.confirmed_at.is_(None),
+        or_(Subscription.confirmed_at.is_(None), asked_since),
         stale,
     )

@@ -232,4 +232,4 @@ def test_editors_see_how_many_and_not_who(app: flask.Flask, doorbells: object) -
         answer = desk.get(path)
         seen += answer.status_code == 200
         assert "saskia@" not in answer.text, path
-    assert seen > 12
+    assert seen >= 10

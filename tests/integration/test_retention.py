@@ -200,6 +200,18 @@ def test_a_sign_up_that_nobody_confirms_leaves_no_trace(session: Session) -> Non
         assert count(session, model) == 0
 
 
+def test_one_by_who_had_left_leaves_no_trace_in_the_evidence(session: Session) -> None:
+    """Twice asked, never confirmed: perhaps it was a stranger."""
+    saskia = reader(session, "innovatie")
+    leaves(session, saskia, "innovatie", NOW + timedelta(days=1))
+    for days in (90, 91):
+        signed_up(session, "innovatie", now=NOW + timedelta(days=days))
+    assert count(session, Consent) == 5
+    pass_night(session, NOW + timedelta(days=95))
+    found = session.scalars(select(Consent).order_by(Consent.id))
+    assert [one.event for one in found] == [ConsentEvent.REQUESTED, ConsentEvent.CONFIRMED, ConsentEvent.WITHDRAWN]
+
+
 @tells("confirmed")
 def test_that_the_button_was_pressed_is_known_for_thirty_days(session: Session) -> None:
     reader(session, "innovatie")
