@@ -186,7 +186,8 @@ def test_an_empty_house_says_so(app: flask.Flask) -> None:
     assert "Er is nog geen nummer verstuurd" in desk.text(STATS)
     page = desk.text(f"{STATS}/innovatie")
     assert "In deze weken is geen nummer verstuurd" in page
-    assert "Niemand nieuw. Niemand weg." in page
+    assert "<p>Niemand nieuw. Niemand weg.</p>" in page
+    assert "chart" not in page
     assert desk.get(f"{STATS}/onbekend").status_code == 404
     assert desk.get(f"{STATS}/onbekend/figures.csv").status_code == 404
 

@@ -58,7 +58,7 @@ def opened(path: str, heading: str) -> Callable[[Page, Site], None]:
 def _empty(page: Page, site: Site) -> None:
     newsroom.sign_in(page, site, Role.WRITER)
     page.goto("/newsroom/stats/innovatie")
-    expect(page.get_by_text("Omhoog: nieuw. Niemand nieuw.")).to_be_visible()
+    expect(page.get_by_text("Niemand nieuw. Niemand weg.")).to_be_visible()
 
 
 PAGES: dict[str, Callable[[Page, Site], None]] = {
