@@ -35,7 +35,9 @@ def find_address(address: str, as_json: bool, gone: bool) -> None:
     Looks in every table, in Redis and in every file of DATA_DIR. Backups, logs and the relay's queue are for you.
     Exit status 1 when a place can't be looked into.
     """
-    found = find.everywhere(session=db.reading(), address=addresses.parse(address, smtputf8=True))
+    session, theirs = db.reading(), addresses.parse(address, smtputf8=True)
+    spelled = find.spelled(session=session, address=theirs)
+    found = find.everywhere(session=session, address=theirs, spelled=spelled)
     if as_json:
         click.echo(json.dumps({"places": found.places, "marks": found.marks, "not_searched": found.skipped}))
     else:
@@ -68,9 +70,10 @@ def erase(address: str, yes: bool) -> None:
     theirs = addresses.parse(address, smtputf8=True)
     if not yes:
         click.confirm(f"Erase everything about {theirs.email}? It can't be undone.", abort=True, err=True)
+    spelled = find.spelled(session=db.reading(), address=theirs)
     with db.transaction() as session:
         erasure.erase_address(session=session, now=datetime.now(UTC), address=theirs)
-    found = find.everywhere(session=db.reading(), address=theirs)
+    found = find.everywhere(session=db.reading(), address=theirs, spelled=spelled)
     _say(found)
     if found.places:
         raise errors.Conflict(

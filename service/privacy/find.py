@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.privacy import marks, places
 from service.privacy.spellings import Spelled
 from service.subscribers.addresses import Address
+from service.subscribers.models import Subscriber
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,15 @@ class Found:
     skipped: list[str]
 
 
-def everywhere(*, session: Session, address: Address) -> Found:
+def spelled(*, session: Session, address: Address) -> Spelled:
+    """With the capitals that a reader typed it in, which base64 hides from who searches in small letters."""
+    typed = session.scalars(select(Subscriber.email).where(Subscriber.email_key == address.key))
+    return Spelled(address.email, *typed)
+
+
+def everywhere(*, session: Session, address: Address, spelled: Spelled) -> Found:
     """Raises Conflict when a place can't be looked into. It takes a while: every row is looked at."""
-    spelled, skipped = Spelled(address.email), places.open_files(session)
+    skipped = places.open_files(session)
     stands = places.in_tables(session=session, spelled=spelled)
     stands += places.in_redis(spelled=spelled)
     stands += places.in_files(spelled=spelled, skip=skipped)

@@ -13,7 +13,19 @@ from typing import Any
 
 import redis
 import sqlalchemy
-from sqlalchemy import Column, ColumnElement, LargeBinary, MetaData, String, Text, and_, cast, func, or_, select
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    LargeBinary,
+    String,
+    TableClause,
+    Text,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from service import errors, settings
@@ -38,22 +50,25 @@ BESIDE = ("", "-wal", "-shm", "-journal")  # what SQLite adds to its file's name
 def in_tables(*, session: Session, spelled: Spelled) -> Counter[str]:
     """Rows by "table.column". The database itself says what tables it has, not our models."""
     found: Counter[str] = Counter()
-    for table, column in _columns(session):
+    for table in _tables(session):
+        texts = [each if isinstance(each.type, LargeBinary) else cast(each, Text) for each in table.columns]
         # A first look by the database, which may take in too much; the second is exact.
-        as_text = column if isinstance(column.type, LargeBinary) else cast(column, Text)
-        query = select(as_text).select_from(table).where(column.is_not(None), _may_hold(column, spelled))
-        for value in session.scalars(query.execution_options(yield_per=500)):
-            found[f"{table.name}.{column.name}"] += spelled.inside(_bytes(value))
+        query = select(*texts).where(or_(*(_may_hold(each, spelled) for each in table.columns)))
+        for row in session.execute(query.execution_options(yield_per=500)):
+            for column, value in zip(table.columns, row, strict=True):
+                found[f"{table.name}.{column.name}"] += value is not None and spelled.inside(_bytes(value))
     return +found
 
 
 def marked(*, session: Session, hashes: set[str]) -> Counter[str]:
     """Rows by "table.column" that hold one of these keyed hashes."""
     found: Counter[str] = Counter()
-    for table, column in _columns(session):
-        if isinstance(column.type, String):
-            query = select(func.count()).select_from(table).where(column.in_(hashes))
-            found[f"{table.name}.{column.name}"] += session.scalar(query) or 0
+    for table in _tables(session):
+        columns = [column for column in table.columns if isinstance(column.type, String)]
+        if columns:
+            counts = (func.count().filter(column.in_(hashes)) for column in columns)
+            row = session.execute(select(*counts).select_from(table)).one()
+            found.update({f"{table.name}.{column.name}": count for column, count in zip(columns, row, strict=True)})
     return +found
 
 
@@ -64,7 +79,7 @@ def in_redis(*, spelled: Spelled) -> Counter[str]:
     if not url:
         return found
     try:
-        with redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as client:
+        with redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, retry=None) as client:
             for key in client.scan_iter(count=1000):
                 said = b"\n".join(_value(client, key))
                 found[f"redis {key.decode(errors='replace')}"] += spelled.inside(key) or spelled.inside(said)
@@ -108,16 +123,15 @@ def _blocks(path: Path) -> Iterator[bytes]:
             rest = block[-OVERLAP:]
 
 
-def _columns(session: Session) -> Iterator[tuple[sqlalchemy.Table, Column[Any]]]:
-    tables = MetaData()
-    tables.reflect(session.connection())
-    for table in tables.sorted_tables:
-        for column in table.columns:
-            if not isinstance(column.type, NO_TEXT):
-                yield table, column
+def _tables(session: Session) -> Iterator[TableClause]:
+    """With those of their columns that may hold a text."""
+    for (_, name), found in sorted(sqlalchemy.inspect(session.connection()).get_multi_columns().items()):
+        columns = [sqlalchemy.column(each["name"], each["type"]) for each in found]
+        if texts := [column for column in columns if not isinstance(column.type, NO_TEXT)]:
+            yield sqlalchemy.table(name, *texts)
 
 
-def _may_hold(column: Column[Any], spelled: Spelled) -> ColumnElement[bool]:
+def _may_hold(column: ColumnClause[Any], spelled: Spelled) -> ColumnElement[bool]:
     if isinstance(column.type, LargeBinary):
         return sqlalchemy.true()
     text: ColumnElement[str] = cast(column, Text)

@@ -28,16 +28,16 @@ BEFORE, AFTER = rb"(?<![a-z0-9._+-])", rb"(?![a-z0-9-]|\.[a-z0-9])"
 
 
 class Spelled:
-    """`typed` is the address as its owner wrote it, with its domain in A-labels."""
+    """One address, as it was typed in one way or several, with its domain in A-labels."""
 
-    def __init__(self, typed: str) -> None:
-        local_part, _, domain = typed.rpartition("@")
-        self._forms = {typed, typed.lower(), typed.upper()}
+    def __init__(self, *typed: str) -> None:
+        self._forms = {form for one in typed for form in (one, one.lower(), one.upper())}
+        local_part, _, domain = typed[0].lower().rpartition("@")
         with contextlib.suppress(UnicodeError):  # as a person reads its domain
             self._forms.add(f"{local_part}@{domain.encode().decode('idna')}")
         # What no encoding changes, but for base64: the longest run of letters and digits on each side of the @.
-        readable = ".".join(label for label in domain.lower().split(".") if not label.startswith("xn--"))
-        self.words = [max(found, key=len) for part in (local_part.lower(), readable) if (found := WORD.findall(part))]
+        readable = ".".join(label for label in domain.split(".") if not label.startswith("xn--"))
+        self.words = [max(found, key=len) for part in (local_part, readable) if (found := WORD.findall(part))]
 
     @cached_property
     def in_base64(self) -> list[bytes]:

@@ -1,0 +1,200 @@
+"""Consent can be shown for every active subscription: who, which theme, which words, when, through what."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import timedelta
+
+import flask
+import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service import db, demo
+from service.subscribers import (
+    address_change,
+    addresses,
+    blocking,
+    confirmation,
+    consent,
+    evidence,
+    importing,
+    own_data,
+    preferences,
+    signup,
+    unsubscribe,
+)
+from service.subscribers.csv_rows import Row
+from service.subscribers.models import Channel, Confirmation, Consent, Letter, State, Subscriber, Subscription
+from tests import make
+from tests.integration.operator import done, refused, vinkje
+from tests.make import NOW
+
+SASKIA, NEW = "saskia@gemeente.example", "s.devries@gemeente.example"
+LATER = NOW + timedelta(days=1)
+Way = Callable[[Session], None]
+
+pytestmark = pytest.mark.usefixtures("doorbells")
+
+
+def who(session: Session, email: str = SASKIA) -> int:
+    return session.scalars(select(Subscriber.id).where(Subscriber.email_key == email)).one()
+
+
+def form(session: Session) -> None:
+    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="x")
+    make.taken(session)
+    press(session)
+
+
+def form_elsewhere(session: Session) -> None:
+    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["zorg"], language="en", network="x", elsewhere=True)
+    make.taken(session)
+    press(session)
+
+
+def press(session: Session) -> None:
+    asked = session.scalars(select(Confirmation.id).order_by(Confirmation.id.desc())).first()
+    assert asked is not None
+    confirmation.confirm(session=session, now=LATER, confirmation_id=asked)
+
+
+def form_again(session: Session) -> None:
+    """Who has one theme ticks both: they are told that they have the one, and confirm the other."""
+    form(session)
+    signup.sign_up(session=session, now=LATER, email=SASKIA, slugs=["innovatie", "zorg"], language="nl", network="y")
+    press(session)
+
+
+def back_after_leaving(session: Session) -> None:
+    form(session)
+    unsubscribe.leave_all(session=session, now=NOW, subscriber_id=who(session), channel=Channel.UNSUBSCRIBE_PAGE)
+    signup.sign_up(session=session, now=LATER, email=SASKIA, slugs=["innovatie"], language="nl", network="y")
+    press(session)
+
+
+def preference_centre(session: Session) -> None:
+    form(session)
+    slugs = {"innovatie", "zorg"}
+    preferences.change(session=session, now=LATER, subscriber_id=who(session), slugs=slugs, language="en")
+
+
+def back_by_preference_centre(session: Session) -> None:
+    form(session)
+    for slugs in (set[str](), {"innovatie"}):
+        preferences.change(session=session, now=LATER, subscriber_id=who(session), slugs=slugs, language="nl")
+
+
+def imported(session: Session) -> None:
+    row = Row(2, addresses.parse(SASKIA), ("innovatie", "zorg"), "nl", NOW - timedelta(days=900), "beurs Gent 2024")
+    assert importing.take(session=session, now=NOW, lines=[row]).added == 1
+
+
+def imported_while_pending(session: Session) -> None:
+    signup.sign_up(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="x")
+    imported(session)
+
+
+def another_address(session: Session) -> None:
+    form(session)
+    address_change.ask(session=session, now=LATER, subscriber_id=who(session), email=NEW)
+    letter = session.scalars(select(Letter.id).where(Letter.email == NEW)).one()
+    address_change.change(session=session, now=LATER, letter_id=letter, shown_in="nl")
+    assert who(session, NEW)
+
+
+def the_address_of_another_reader(session: Session) -> None:
+    """Themes move to the reader who has the address already."""
+    preference_centre(session)
+    make.reader(session, NEW)
+    another_address_of = who(session)
+    address_change.ask(session=session, now=LATER, subscriber_id=another_address_of, email=NEW)
+    letter = session.scalars(select(Letter.id).where(Letter.email == NEW)).one()
+    address_change.change(session=session, now=LATER, letter_id=letter, shown_in="en")
+
+
+def the_demo(session: Session) -> None:
+    demo.seed(session=session, now=NOW)
+
+
+WAYS: tuple[Way, ...] = (
+    form, form_elsewhere, form_again, back_after_leaving, preference_centre, back_by_preference_centre, imported,
+    imported_while_pending, another_address, the_address_of_another_reader, the_demo,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _themes(app: flask.Flask, request: pytest.FixtureRequest) -> None:
+    if "the_demo" not in request.node.name:
+        with db.transaction() as session:
+            for slug in ("innovatie", "zorg"):
+                make.theme(session, slug)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_in_leaves_its_evidence(session: Session, way: Way) -> None:
+    way(session)
+    session.flush()
+    active = select(Subscription.subscriber_id, Subscription.theme_id).where(Subscription.state == State.ACTIVE)
+    pairs = {tuple(row) for row in session.execute(active)}
+    found = evidence.shown(session=session, after=(0, 0))
+    assert pairs
+    assert {(shown.subscriber_id, theme_id) for theme_id, shown in found} == pairs
+    assert evidence.missing(session=session) == []
+    for _, shown in found:
+        name, _, language = shown.wording.rpartition(".")
+        assert consent.wording(name, language).hash == shown.wording_hash
+        assert (shown.channel is Channel.IMPORT) == bool(shown.source == "beurs Gent 2024")
+
+
+@pytest.mark.parametrize("way", [form, preference_centre, imported, back_after_leaving])
+def test_a_way_in_that_forgets_its_evidence_is_seen(
+    session: Session, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = consent.record
+
+    def forgetful(**given: object) -> None:
+        if given["event"] not in evidence.GIVING:
+            real(**given)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(consent, "record", forgetful)
+    way(session)
+    session.flush()
+    assert {slug for _, slug in evidence.missing(session=session)} >= {"innovatie"}
+
+
+def test_what_ended_needs_no_evidence_and_words_that_are_none_show_nothing(session: Session) -> None:
+    form(session)
+    number = who(session)
+    unsubscribe.leave_all(session=session, now=LATER, subscriber_id=number, channel=Channel.ONE_CLICK)
+    session.flush()
+    assert (evidence.shown(session=session, after=(0, 0)), evidence.missing(session=session)) == ([], [])
+    assert own_data.hold(session=session, subscriber_id=number) is not None
+    asked = session.scalars(select(Confirmation.id)).one()
+    assert blocking.block(session=session, now=LATER, confirmation_id=asked)
+    assert evidence.missing(session=session) == []
+
+
+def test_the_operator_lists_them_and_hears_of_one_without(app: flask.Flask) -> None:
+    with db.transaction() as session:
+        form(session)
+        make.reader(session, "bo@gemeente.example")
+        preferences.change(
+            session=session, now=LATER, subscriber_id=who(session), slugs={"innovatie", "zorg"}, language="nl"
+        )
+    listed = list(csv.DictReader(io.StringIO(done(app, "privacy", "consents"))))
+    assert [(row["email"], row["theme"], row["event"], row["channel"]) for row in listed] == [
+        (SASKIA, "innovatie", "confirmed", "mail"),
+        (SASKIA, "zorg", "changed", "preferences"),
+    ]
+    assert listed[1]["text"] == consent.wording("preferences-1", "nl").text
+    assert listed[1]["at"] == "2026-11-25T09:00:00+00:00"
+    assert done(app, "privacy", "consents", "--theme", "zorg").count("\n") == 2
+    assert "no theme" in refused(app, "privacy", "consents", "--theme", "nergens")
+    with db.transaction() as session:
+        session.execute(delete(Consent).where(Consent.channel == Channel.PREFERENCES))
+    result = vinkje(app, "privacy", "consents")
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 2)
+    assert "Subscriptions without consent to show: 1" in result.stderr
