@@ -9,6 +9,7 @@ from typing import Any
 
 from service import i18n
 from service.i18n import N_
+from service.subscribers import address_change
 from service.web import view
 
 STATES = {
@@ -42,6 +43,7 @@ CHANNELS = {
     "report": N_("told by your mail provider"),
     "import": N_("from a file"),
 }
+SOURCES = {address_change.SOURCE: N_("when you changed your address")}  # an import's is in its file's own words
 OUTCOMES = {
     "accepted": N_("Taken by your mail server"),
     "deferred": N_("Tried; we try again later"),
@@ -116,12 +118,18 @@ def _evidence(consents: Iterable[Mapping[str, Any]], theme: str) -> list[Line]:
         Line(
             at=_moment(row["at"]),
             what=view.translate(EVENTS[row["event"]]),
-            more=", ".join(part for part in (view.translate(CHANNELS[row["channel"]]), row["source"]) if part),
+            more=_how(row),
             text=row["text"],
         )
         for row in consents
         if row["theme"] == theme
     ]
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    source = SOURCES.get(row["source"])
+    parts = (view.translate(CHANNELS[row["channel"]]), view.translate(source) if source else row["source"])
+    return ", ".join(part for part in parts if part)
 
 
 def _mails(data: Mapping[str, Any], names: Mapping[str, str]) -> list[Line]:
