@@ -217,7 +217,7 @@ def shown(*, trial: bool) -> list[Line]:
 def row(*, line: Line, language: str) -> Row:
     span = i18n.span(language, line.keep) if line.keep else ""
     long = i18n.gettext(language, line.long, span=span, count=folder.MAILS)
-    return Row(i18n.gettext(language, line.what), long[:1].upper() + long[1:], i18n.gettext(language, line.why))
+    return Row(i18n.gettext(language, line.what), long, i18n.gettext(language, line.why))
 
 
 def apply(*, session: Session, now: datetime, line: Line) -> int:

@@ -165,7 +165,8 @@ def test_nothing_is_sent_again_once_the_first_rows_are_gone(
 def test_a_round_that_is_not_over_is_left_alone_however_old(session: Session, state: IssueState) -> None:
     issue = cut(session, 3)
     delivered(session, issue, 1, Outcome.ACCEPTED, "250")
-    issue.state = state
+    issue.state, issue.finished_at = state, NOW  # as if it had been over before
+    session.flush()
     assert folding.deliveries(session=session, now=LATER) == 0
 
 
