@@ -1,7 +1,8 @@
-"""The public face in a real browser: by keyboard, on paper, in forced colours, in the dark; and our form elsewhere."""
+"""The public face in a browser: by keyboard, on paper, in forced colours, in the dark; our form elsewhere; mails."""
 
 from __future__ import annotations
 
+import colorsys
 import http.server
 import re
 import threading
@@ -9,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from service.newsroom.models import Role
+from tests import approved_mails
 from tests.system import looks, newsroom
 from tests.system.conftest import Site
 
@@ -175,3 +178,43 @@ def test_without_script_the_form_can_be_selected(site: Site, page: Page) -> None
     expect(code).to_be_focused()
     expect(code).to_have_attribute("readonly", "")
     assert "<form action=" in code.input_value()
+
+
+# --- mails ---
+
+# What of axe's rules says something of a mail, which has no landmarks.
+RULES = ("color-contrast", "link-name", "html-has-lang", "heading-order", "list")
+
+
+def inverted(mail: str) -> str:
+    """As an app shows it that knows no dark mode and turns light into dark by itself, keeping each colour's hue."""
+
+    def turned(colour: re.Match[str]) -> str:
+        red, green, blue = (int(colour[1][at : at + 2], 16) / 255 for at in (0, 2, 4))
+        hue, light, much = colorsys.rgb_to_hls(red, green, blue)
+        dark = colorsys.hls_to_rgb(hue, 0.07 + 0.9 * (1 - light), much)
+        return "#" + "".join(f"{round(255 * part):02x}" for part in dark)
+
+    knows_dark = re.compile(r"@media \(prefers-color-scheme: dark\) \{.*?\}\s*\}", re.DOTALL)
+    return re.sub(r"#([0-9a-fA-F]{6})\b", turned, knows_dark.sub("", mail))
+
+
+def test_mails_are_read_by_day_by_night_and_inverted_and_ask_nobody(site: Site, chromium: Browser) -> None:
+    """requirements 5; at the width of a small phone"""
+    approved_mails.use_settings()
+    mails = {name: mail.html for name, mail in approved_mails.every().items() if name.endswith(".nl")}
+    assert len(mails) > 4
+    context = chromium.new_context(viewport={"width": 320, "height": 640})
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page, axe = context.new_page(), Axe()
+    for name, html in mails.items():
+        for way, shown in (("light", html), ("dark", html), ("inverted", inverted(html))):
+            page.emulate_media(color_scheme="dark" if way == "dark" else "light")
+            page.set_content(shown)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
+            if name in ("issue.nl", "confirmation.nl"):  # between them they have all that a mail is made of
+                faults = axe.run(page, options={"runOnly": RULES}).response["violations"]
+                assert not faults, f"{name}, {way}: {faults[0]['nodes'][0]['html'][:200]}"
+    assert asked == []
+    context.close()
