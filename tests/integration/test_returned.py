@@ -383,6 +383,21 @@ def test_a_complaint_ends_everything_and_no_import_brings_them_back_but_a_fresh_
     assert sorted(subscriptions()) == [("active", ""), ("ended", "complaint")]
 
 
+def test_a_report_that_quotes_both_our_addresses_is_about_the_mail_that_came_back(app: flask.Flask) -> None:
+    """The one to leave by stands in every newsletter; it would be about the theme's last issue."""
+    with db.transaction() as session:
+        first, _ = sent_issue(session, SASKIA), sent_issue(session, SASKIA, at=NOW + 7 * DAY)
+        reader_id, theme_id = one(session).id, make.theme(session).id
+    quoted = f"List-Unsubscribe: <mailto:{links.unsubscribe_address(reader_id, theme_id)}>\n"
+    quoted += f"Return-Path: <{links.return_path(first, reader_id)}>\n"
+    raw = came_back.bounce("postmaster@vinkje.example", about=SASKIA).replace(
+        b"I'm sorry", quoted.replace("\n", "\r\n").encode() + b"\r\nI'm sorry"
+    )
+    assert take(raw) is Sort.HARD
+    with db.transaction() as session:
+        assert session.scalars(select(Report.issue_id)).all() == [first]
+
+
 def test_a_mail_to_the_address_to_leave_by_ends_that_theme_and_no_other(app: flask.Flask, doorbells: Rung) -> None:
     with db.transaction() as session:
         make.reader(session, SASKIA, "democratie", "innovatie", at=NOW - DAY)
@@ -454,6 +469,17 @@ def test_four_in_one_week_are_not_enough_and_a_late_report_counts_with_its_issue
     assert subscriptions() == [("active", "")], "three themes, of which one is theirs"
     assert take(came_back.bounce(last, "4.4.7"), weeks_later(3, 2)) is Sort.SOFT
     assert subscriptions() == [("ended", "hard_bounce")]
+
+
+def test_four_in_a_row_within_two_weeks_are_not_enough(app: flask.Flask) -> None:
+    with db.transaction() as session:
+        back = four_weeks(session)[:3]
+        other = sent_issue(session, SASKIA, at=weeks_later(1), slug="democratie")
+        back.append(links.return_path(other, one(session).id))
+    for address in back:
+        assert take(came_back.bounce(address, "5.2.2"), weeks_later(2, 2)) is Sort.SOFT
+    assert subscriptions() == [("active", "")]
+    assert len(reported()) == 4
 
 
 def test_a_fresh_confirmation_begins_the_row_anew(app: flask.Flask, doorbells: Rung) -> None:
