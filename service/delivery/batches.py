@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import errors
@@ -86,26 +86,18 @@ def claim(
     issue = session.scalar(query)
     if issue is None or issue.state not in among:
         return None
-    due = and_(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
     # A machine that vanished may hold the row for a minute yet: nobody waits for it, least of all the clock.
-    if session.scalar(select(Batch.id).where(due).with_for_update(skip_locked=True)) is None:
+    free = select(Batch).where(Batch.id == batch_id, Batch.state.in_(OPEN), Batch.due_at <= now)
+    free = free.with_for_update(skip_locked=True).execution_options(populate_existing=True)
+    batch = session.scalar(free)
+    if batch is None:
         return None
-    taken = session.execute(
-        update(Batch)
-        .where(due)
-        # Without its nudge: if we die, the tick needn't wait before it rings again.
-        .values(
-            state=BatchState.SENDING,
-            fence=Batch.fence + 1,
-            since_fence=case((Batch.state == BatchState.WAITING, Batch.fence + 1), else_=Batch.since_fence),
-            due_at=now + lease,
-            nudged_at=None,
-        )
-        .execution_options(synchronize_session=False)
-    )
-    if not _hit(taken):
-        return None
-    batch = session.get_one(Batch, batch_id, populate_existing=True)
+    batch.fence += 1
+    if batch.state is BatchState.WAITING:
+        batch.since_fence = batch.fence
+    batch.state, batch.due_at = BatchState.SENDING, now + lease
+    batch.nudged_at = None  # if we die, the tick needn't wait before it rings again
+    session.flush()
     assert issue.cut_at is not None  # an issue that goes out was cut
     return Claimed(
         batch_id=batch.id,
