@@ -68,11 +68,12 @@ def readers(*, session: Session, now: datetime) -> int:
 
 def _gone(now: datetime) -> ColumnElement[bool]:
     fresh = or_(Subscription.state != State.ENDED, Subscription.ended_at >= now - EVIDENCE)
+    had = exists().where(Subscription.subscriber_id == Subscriber.id)
     kept = exists().where(Subscription.subscriber_id == Subscriber.id, fresh)
     asked = exists().where(Confirmation.subscriber_id == Subscriber.id)
     written = exists().where(Letter.subscriber_id == Subscriber.id)
-    ended = exists().where(Subscription.subscriber_id == Subscriber.id)
-    return and_(~kept, ~asked, ~written, or_(ended, Subscriber.created_at < now - confirmation.LIFE))
+    lonely = and_(~had, ~asked, ~written, Subscriber.created_at < now - confirmation.LIFE)
+    return or_(and_(had, ~kept), lonely)
 
 
 def dead_addresses(*, session: Session, now: datetime) -> int:
