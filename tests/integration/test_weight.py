@@ -210,7 +210,8 @@ def test_no_mail_asks_anything_of_anybody_and_all_stay_whole_in_gmail(mails: dic
         '<!--[if mso]><v:image src="https://evil.example/x.png"/><![endif]-->',
     ],
 )
-def test_what_is_asked_of_another_host_is_found(app: flask.Flask, page: str) -> None:
+def test_what_is_asked_of_another_host_is_found(page: str) -> None:
+    approved_mails.use_settings()
     found = fetched.of_html(page).all
     with pytest.raises(AssertionError, match=r"evil\.example"):
         [_ours(address, "/") for address in found]
