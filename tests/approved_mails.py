@@ -115,6 +115,14 @@ def every() -> dict[str, mail.Rendered]:
                 issue_url=f"{BASE}/newsroom/issues/7",
             ),
         }
+        mails["alarm"] = mail.render(
+            "alarm",
+            language=language,
+            hour=i18n.hour(THURSDAY),
+            count=2000,
+            hours=6,
+            desk_url=f"{BASE}/newsroom/",
+        )
         made |= {f"{name}.{language}": rendered for name, rendered in mails.items()}
     return made
 

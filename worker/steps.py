@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service import heartbeat, jobs, outbox, settings
 from service.delivery import breaker, inbox, limits, nudges, rounds
-from service.issues import rota
+from service.issues import alarms, rota
 from service.newsroom.models import Notice
 from service.privacy import night, retention
 from service.subscribers import signup
@@ -59,6 +59,10 @@ def take(session: Session, now: datetime) -> None:
         jobs.enqueue(session, jobs.TAKE_SIGNUP, request_id)
 
 
+def alarm(session: Session, now: datetime) -> None:
+    alarms.tell(session=session, now=now)
+
+
 def mail_due(session: Session, now: datetime) -> None:
     kinds = ((Confirmation, jobs.SEND_CONFIRMATION), (Letter, jobs.SEND_LETTER), (Notice, jobs.SEND_NOTICE))
     for model, job in kinds:
@@ -74,4 +78,4 @@ def retain(session: Session, now: datetime) -> None:
     night.ring(session=session, now=now)
 
 
-STEPS = (hold, assemble, start, probe, nudge, finish, read_inbox, take, mail_due, expire, retain, beat)
+STEPS = (hold, assemble, start, probe, nudge, finish, read_inbox, take, alarm, mail_due, expire, retain, beat)

@@ -1,4 +1,4 @@
-"""Mails to one editor: an invitation, "ready to approve", a test send."""
+"""Mails to one editor: an invitation, "ready to approve", a test send, an alarm."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from service import i18n, links, mail
-from service.issues import editions, models
+from service import i18n, links, mail, settings
+from service.issues import alarms, editions, models
 from service.issues.models import Issue, IssueState
 from service.newsroom import editors
-from service.newsroom.models import EditorState, Notice, NoticeKind
+from service.newsroom.models import EditorState, Notice, NoticeKind, Role
 
 
 def compose(*, session: Session, now: datetime, notice_id: int) -> mail.Outbound | None:
@@ -22,6 +22,7 @@ def compose(*, session: Session, now: datetime, notice_id: int) -> mail.Outbound
         NoticeKind.INVITATION: _invitation,
         NoticeKind.READY: _ready,
         NoticeKind.TEST_SEND: _test_send,
+        NoticeKind.ALARM: _alarm,
     }[notice.kind](session, now, notice)
     if message is None:
         return None
@@ -82,6 +83,21 @@ def _test_send(session: Session, now: datetime, notice: Notice) -> bytes | None:
         unsubscribe=unsubscribe,
         preferences=preferences,
     )
+
+
+def _alarm(session: Session, now: datetime, notice: Notice) -> bytes | None:
+    editor = notice.editor
+    if editor.role is not Role.ADMIN or editor.state is not EditorState.ACTIVE:
+        return None
+    rendered = mail.render(
+        "alarm",
+        language=notice.language,
+        hour=i18n.hour(notice.created_at),
+        count=settings.current().signups_per_hour,
+        hours=int(alarms.QUIET.total_seconds() // 3600),
+        desk_url=links.page("newsroom/"),
+    )
+    return _composed(rendered, now, notice)
 
 
 def _issue(session: Session, notice: Notice) -> Issue | None:

@@ -10,11 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import errors, i18n, jobs
+from service import errors, i18n, jobs, throttle
 from service.newsroom import passwords, sessions
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
 
 INVITATION_LIFE = timedelta(days=7)
+# An editor whose session was stolen floods nobody (requirements 4.4): invitations by one, and to one address.
+BY_ONE: throttle.Caps = ((timedelta(hours=1), 20),)
+TO_ONE: throttle.Caps = ((timedelta(hours=24), 5),)
 
 
 def add(
@@ -27,8 +30,12 @@ def add(
     return editor
 
 
-def invite(*, session: Session, now: datetime, email: str, name: str, role: Role, language: str) -> Editor:
-    """Mails a link that works once, for INVITATION_LIFE. For who left, it's the way back in."""
+def invite(
+    *, session: Session, now: datetime, email: str, name: str, role: Role, language: str, by: int | None = None
+) -> Editor:
+    """Mails a link that works once, for INVITATION_LIFE. For who left, it's the way back in.
+    `by` is the editor who asks for it. Raises Throttled.
+    """
     known = session.scalar(select(Editor).where(Editor.email == _address(email)))
     if known is None:
         editor = _new(session, now, email, name, role, language, EditorState.INVITED)
@@ -39,12 +46,12 @@ def invite(*, session: Session, now: datetime, email: str, name: str, role: Role
         editor.name, editor.role, editor.language = _name(name), role, _language(language)
         editor.state, editor.left_at = EditorState.INVITED, None
         editor.password_version += 1  # the older invitation must not work beside this one
-    return _mail_invitation(session, now, editor)
+    return _mail_invitation(session, now, editor, by)
 
 
-def reinvite(*, session: Session, now: datetime, editor_id: int) -> Editor:
+def reinvite(*, session: Session, now: datetime, editor_id: int, by: int | None = None) -> Editor:
     """The way back in for who forgot the password: ends it and its sessions, and mails a link to choose another.
-    Raises Conflict for the last admin, who would shut everybody out until that mail is read.
+    Raises Conflict for the last admin, who would shut everybody out until that mail is read, and Throttled.
     """
     editor = _locked(session, editor_id)
     if editor.state is EditorState.LEFT:
@@ -54,7 +61,7 @@ def reinvite(*, session: Session, now: datetime, editor_id: int) -> Editor:
     editor.state, editor.password_hash = EditorState.INVITED, ""
     editor.password_version += 1
     sessions.revoke_all(session=session, now=now, editor_id=editor.id)
-    return _mail_invitation(session, now, editor)
+    return _mail_invitation(session, now, editor, by)
 
 
 def reset_password(*, session: Session, now: datetime, email: str, password: str) -> Editor:
@@ -157,7 +164,13 @@ def _new(
     return editor
 
 
-def _mail_invitation(session: Session, now: datetime, editor: Editor) -> Editor:
+def _mail_invitation(session: Session, now: datetime, editor: Editor, by: int | None) -> Editor:
+    if by is not None and throttle.reached(session=session, kind="invites", who=str(by), now=now, caps=BY_ONE):
+        raise errors.Throttled("You sent many invitations. Wait an hour, please.", seconds=3600)
+    if throttle.reached(session=session, kind="invited", who=editor.email, now=now, caps=TO_ONE):
+        raise errors.Throttled("This address got several invitations today. Try again tomorrow.", seconds=86400)
+    for kind, who in (("invites", str(by)), ("invited", editor.email)):
+        throttle.note(session=session, kind=kind, who=who, now=now)
     editor.invited_at = now
     session.flush()
     notice = Notice(

@@ -38,9 +38,12 @@ def invite() -> ResponseReturnValue:
                 name=form.get("name", ""),
                 role=role,
                 language=form.get("speaks", i18n.LANGUAGES[0]),
+                by=session.editor().id,
             ).email
     except errors.Refused as refused:
         return _page(form, [(FIELDS.get(refused.field, refused.field), session.say(refused))]), 422
+    except errors.Throttled as throttled:
+        return _too_often(form, throttled)
     return _invited(email)
 
 
@@ -75,9 +78,11 @@ def ask_reinvite(editor_id: int) -> str:
 def reinvite(editor_id: int) -> ResponseReturnValue:
     try:
         with db.transaction() as work:
-            email = editors.reinvite(session=work, now=session.now(), editor_id=editor_id).email
+            email = editors.reinvite(session=work, now=session.now(), editor_id=editor_id, by=session.editor().id).email
     except errors.Conflict as conflict:
         return _page({}, [("", session.say(conflict))]), 409
+    except errors.Throttled as throttled:
+        return _too_often({}, throttled)
     return _invited(email)
 
 
@@ -108,6 +113,10 @@ def end(editor_id: int) -> ResponseReturnValue:
 def _invited(email: str) -> ResponseReturnValue:
     flask.flash(view.translate("An invitation is on its way to %(email)s. It is valid for seven days.", email=email))
     return _back()
+
+
+def _too_often(typed: Mapping[str, str], throttled: errors.Throttled) -> ResponseReturnValue:
+    return _page(typed, [("", session.say(throttled))]), 429, {"Retry-After": str(throttled.seconds)}
 
 
 def _role(value: str) -> Role | None:

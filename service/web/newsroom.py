@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import flask
 
-from service import db, themes
+from service import db, settings, themes
 from service.issues import overview, rota
 from service.newsroom import items
 from service.newsroom.models import ItemState
+from service.subscribers import signup
 from service.web import session
 
 blueprint = flask.Blueprint("newsroom", __name__, url_prefix=session.ROOM)
@@ -26,4 +27,7 @@ def desk() -> str:
         drafts=items.some(session=reading, state=ItemState.DRAFT, limit=10),
         themes=themes.open_themes(session=reading),
         ready=items.waiting(session=reading),
+        ceiling=settings.current().signups_per_hour
+        if session.may("admin") and signup.full(session=reading, now=now)
+        else 0,
     )

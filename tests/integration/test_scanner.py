@@ -38,6 +38,7 @@ DOORS = {
     "data_link": {"data"},
     "address_new": {"address"},
     "address_told": set(),
+    "alarm": {"newsroom"},
 }
 
 
@@ -59,6 +60,8 @@ def mails(app: flask.Flask, doorbells: object) -> dict[str, EmailMessage]:
         chief, issue = _editor(session, EditorState.ACTIVE), _assembled(session)
         found["ready"] = _notice(session, NoticeKind.READY, chief, issue)
         found["test_send"] = _notice(session, NoticeKind.TEST_SEND, chief, issue)
+        chief.role = Role.ADMIN
+        found["alarm"] = _notice(session, NoticeKind.ALARM, chief)
         found["issue"] = _issue(session, issue)
         found |= _about_data(session)
     return {kind: _read(source) for kind, source in found.items()}

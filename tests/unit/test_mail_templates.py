@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.extract import extract_from_dir
@@ -111,7 +112,7 @@ def test_every_mail_has_its_three_templates() -> None:
     mails = [path for path in mail.templates().iterdir() if path.is_dir()]
     assert {path.name for path in mails} == {
         *("confirmation", "already_subscribed", "data_link", "address_new", "address_told"),
-        *("issue", "invitation", "ready"),
+        *("issue", "invitation", "ready", "alarm"),
     }
     for path in mails:
         assert {file.name for file in path.iterdir()} == {"subject.txt", "body.txt", "body.mjml"}
@@ -123,11 +124,13 @@ def test_every_sentence_of_the_mails_stands_in_dutch() -> None:
         mail.templates(), [("**.mjml", "jinja2"), ("**.txt", "jinja2")], {"**.mjml": options, "**.txt": options}
     )
     wanted = {message for _, _, message, _, _ in found}
-    with (settings.source_root() / "service/locale/nl/mail.po").open("rb") as file:
-        dutch = {entry.id: entry.string for entry in read_po(file, locale="nl") if entry.id}
+    dutch: dict[object, Any] = {}
+    for path in (settings.source_root() / "service/locale/nl").glob("*.po"):
+        with path.open("rb") as file:
+            dutch |= {entry.id: entry.string for entry in read_po(file, locale="nl") if entry.id}
     assert len(wanted) > 30
     assert wanted - set(dutch) == set()
-    assert [sentence for sentence, words in dutch.items() if not words or not all(words)] == []
+    assert [sentence for sentence in wanted if not dutch[sentence] or not all(dutch[sentence])] == []
 
 
 def test_sentences_keep_their_places_in_dutch() -> None:
