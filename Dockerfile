@@ -5,6 +5,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
 
 # Not root, and without a home that could hold a secret.
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin vinkje
+# DATA_DIR, as seen from the folder we start in: a volume that is mounted there belongs to that user.
+RUN mkdir --mode=0700 /tmp/data && chown vinkje:vinkje /tmp/data
 WORKDIR /srv/vinkje
 
 # First what seldom changes: every package at its locked version, checked against its hash.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -353,3 +354,21 @@ def test_a_form_that_is_being_taken_goes_with_its_reader(app: flask.Flask) -> No
     assert beside.refusal() is None
     with db.transaction() as session:
         assert left(session) == {}
+
+
+def test_the_bytes_of_those_who_went_are_overwritten(app: flask.Flask) -> None:
+    """SQLite leaves deleted rows in its file, and in its log; on PostgreSQL they are vacuum's."""
+    if db.db.engine.dialect.name != "sqlite":
+        return
+    with db.transaction() as session:
+        for number in range(300):
+            make.reader(session, f"lezer-{number}@bytes.example", "innovatie")
+    everybody = numbers(300)
+    for number in everybody[::30]:
+        with db.transaction() as session:
+            erasure.erase(session=session, now=NOW, subscriber_id=number)
+    files = sorted(settings.current().data_dir.glob("vinkje.db*"))
+    kept = b"".join(path.read_bytes() for path in files)
+    assert len(files) == 3
+    there = [number for number in range(300) if re.search(rb"lezer-%d@bytes" % number, kept)]
+    assert there == [number for number in range(300) if number % 30]
