@@ -10,7 +10,7 @@ from service import heartbeat, jobs, outbox, settings
 from service.delivery import breaker, inbox, limits, nudges, rounds
 from service.issues import alarms, rota
 from service.newsroom.models import Notice
-from service.privacy import night, retention
+from service.privacy import erasure, ledger, night, retention
 from service.subscribers import signup
 from service.subscribers.models import Confirmation, Letter
 
@@ -78,4 +78,11 @@ def retain(session: Session, now: datetime) -> None:
     night.ring(session=session, now=now)
 
 
-STEPS = (hold, assemble, start, probe, nudge, finish, read_inbox, take, alarm, mail_due, expire, retain, beat)
+def keep_erased(session: Session, now: datetime) -> None:
+    erasure.follow_up(session=session, now=now)
+    ledger.keep(session=session, now=now)
+
+
+STEPS = (
+    hold, assemble, start, probe, nudge, finish, read_inbox, take, alarm, mail_due, expire, retain, keep_erased, beat,
+)  # fmt: skip
