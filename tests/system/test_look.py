@@ -73,6 +73,7 @@ def test_on_paper_stand_the_words_without_the_navigation(page: Page, site: Site)
         expect(page.locator(".button:visible")).to_have_count(0)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.locator("body")).to_have_css("color", "rgb(0, 0, 0)")
+        expect(page.locator(".foot")).to_have_css("color", "rgb(81, 91, 87)")  # by night too: paper is light
         page.emulate_media(media="screen", color_scheme="light")
 
 
