@@ -59,9 +59,10 @@ def ask(*, session: Session, now: datetime, subscriber_id: int, email: str) -> a
     session.execute(delete(Letter).where(_open_for(reader)))
     if throttle.reached(session=session, kind=ASKED, who=reader.email_key, now=now, caps=CAPS):
         return address
-    if signup.mailed_enough(session=session, now=now, email_key=address.key):
-        return address
+    # Counted for whatever address: how often one may still ask must not tell what others did with theirs.
     throttle.note(session=session, kind=ASKED, who=reader.email_key, now=now)
+    if signup.full(session=session, now=now) or signup.mailed_enough(session=session, now=now, email_key=address.key):
+        return address
     throttle.note(session=session, kind=signup.MAILED, who=address.key, now=now)
     own_data.post(session=session, now=now, reader=reader, kind=LetterKind.ADDRESS_NEW, email=address.email)
     return address

@@ -22,12 +22,13 @@ import flask
 import pytest
 import structlog
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from service import app as service_app
 from service import db, jobs, links, settings, throttle
 from service.issues import alarms, notices
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
-from service.subscribers import addresses, signup
+from service.subscribers import address_change, addresses, signup
 from service.subscribers import models as subscribers
 from service.web import forms
 from tests import fakes, make
@@ -289,6 +290,32 @@ def test_a_form_elsewhere_is_heard_less_often_and_so_is_an_old_mark(visitor: Vis
     with db.transaction() as session:
         make.taken(session)
     assert count(subscribers.Confirmation) == 2
+
+
+def _letters(session: Session, reader_id: int, *emails: str) -> list[str]:
+    """To whom a button is mailed when a reader types these new addresses, one after the other."""
+    for email in emails:
+        address_change.ask(session=session, now=NOW, subscriber_id=reader_id, email=f"{email}@gemeente.example")
+    query = select(subscribers.Letter.email).where(subscribers.Letter.kind == subscribers.LetterKind.ADDRESS_NEW)
+    return list(session.scalars(query))
+
+
+def test_a_reader_with_another_address_is_held_by_the_caps_too(session: Session, doorbells: Doorbells) -> None:
+    make.theme(session)
+    reader = make.reader(session, "saskia@gemeente.example", "innovatie").id
+    signup.sign_up(
+        session=session, now=NOW, email="a@gemeente.example", slugs=["innovatie"], language="nl", network="n"
+    )
+    assert _letters(session, reader, "a", "a", "a", "a") == [], "a stranger's address had its mail already"
+    assert _letters(session, reader, "b") == ["b@gemeente.example"]
+    assert _letters(session, reader, "c") == [], "it was the sixth: tries count for whatever address"
+
+
+def test_at_the_ceiling_no_new_address_is_mailed_either(session: Session, doorbells: Doorbells) -> None:
+    reader = make.reader(session, "saskia@gemeente.example", "innovatie").id
+    caps(signups_per_hour=1)
+    throttle.note(session=session, kind=signup.MAILED, who="somebody", now=NOW)
+    assert _letters(session, reader, "a") == []
 
 
 # --- The ceiling, and who hears of it (requirements 4.4)
