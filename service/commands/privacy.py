@@ -93,10 +93,11 @@ def consents(slug: str | None) -> None:
     theme_id = themes.by_slug(session=session, slug=slug).id if slug is not None else None
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    after = (0, 0)
-    while page := evidence.shown(session=session, after=after, theme_id=theme_id):
-        writer.writerows(_row(shown) for _, shown in page)
-        after = (page[-1][1].subscriber_id, page[-1][0])
+    page = evidence.shown(session=session, theme_id=theme_id)
+    while page.last is not None:
+        writer.writerows(_row(shown) for _, shown in page.rows)
+        session.expunge_all()
+        page = evidence.shown(session=session, after=page.last, theme_id=theme_id)
     missing = evidence.missing(session=session)
     if missing:
         count, (number, theme) = len(missing), missing[0]

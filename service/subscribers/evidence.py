@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -29,25 +29,53 @@ class Shown:
     source: str
 
 
-def shown(*, session: Session, after: tuple[int, int], theme_id: int | None = None) -> Sequence[tuple[int, Shown]]:
-    """A page of active subscriptions in order of reader and theme, beginning after that pair; with the theme's id."""
+class Page(NamedTuple):
+    """With the theme's id. `last` is the pair to go on after; None when that was all."""
+
+    rows: list[tuple[int, Shown]]
+    last: tuple[int, int] | None
+
+
+def shown(*, session: Session, after: tuple[int, int] = (0, 0), theme_id: int | None = None) -> Page:
+    """Active subscriptions that have their evidence, in order of reader and theme, from after that pair."""
     reader, theme = Subscription.subscriber_id, Subscription.theme_id
     query = (
-        select(
-            theme, reader, Subscriber.email, themes.Theme.slug, Consent.event, Consent.at,
-            Consent.channel, Consent.wording, Consent.wording_hash, Consent.source,
-        )
+        select(reader, theme, Subscriber.email, themes.Theme.slug)
         .join(Subscriber, Subscriber.id == reader)
         .join(themes.Theme, themes.Theme.id == theme)
-        .join(Consent, _theirs(Consent))
-        .where(Subscription.state == State.ACTIVE, _shows(Consent), _last_word(Consent))
-        .where(or_(reader > after[0], and_(reader == after[0], theme > after[1])))
+        .where(Subscription.state == State.ACTIVE, reader >= after[0], or_(reader > after[0], theme > after[1]))
         .order_by(reader, theme)
         .limit(PAGE)
-    )  # fmt: skip
-    if theme_id is not None:
-        query = query.where(theme == theme_id)
-    return [(theme_id, Shown(*more)) for theme_id, *more in session.execute(query)]
+    )
+    held = session.execute(query if theme_id is None else query.where(theme == theme_id)).all()
+    words = _last_words(session, {row[0] for row in held})
+    rows = []
+    for number, ticked, email, slug in held:
+        word = words.get((number, ticked))
+        if word is not None and word.event in GIVING and word.wording and word.wording_hash:
+            rows.append(
+                (
+                    ticked,
+                    Shown(
+                        subscriber_id=number,
+                        email=email,
+                        theme=slug,
+                        event=word.event,
+                        at=word.at,
+                        channel=word.channel,
+                        wording=word.wording,
+                        wording_hash=word.wording_hash,
+                        source=word.source,
+                    ),
+                )
+            )
+    return Page(rows, (held[-1][0], held[-1][1]) if held else None)
+
+
+def _last_words(session: Session, numbers: set[int]) -> dict[tuple[int, int], Consent]:
+    """By reader and theme. What was asked for since is no word yet; who left since took theirs back."""
+    query = select(Consent).where(Consent.subscriber_id.in_(numbers), Consent.event != ConsentEvent.REQUESTED)
+    return {(row.subscriber_id, row.theme_id): row for row in session.scalars(query.order_by(Consent.id))}
 
 
 def missing(*, session: Session, limit: int = PAGE) -> list[tuple[int, str]]:

@@ -139,7 +139,7 @@ def test_each_way_in_leaves_its_evidence(session: Session, way: Way) -> None:
     session.flush()
     active = select(Subscription.subscriber_id, Subscription.theme_id).where(Subscription.state == State.ACTIVE)
     pairs = {tuple(row) for row in session.execute(active)}
-    found = evidence.shown(session=session, after=(0, 0))
+    found = evidence.shown(session=session).rows
     assert pairs
     assert {(shown.subscriber_id, theme_id) for theme_id, shown in found} == pairs
     assert evidence.missing(session=session) == []
@@ -170,7 +170,7 @@ def test_what_ended_needs_no_evidence_and_words_that_are_none_show_nothing(sessi
     number = who(session)
     unsubscribe.leave_all(session=session, now=LATER, subscriber_id=number, channel=Channel.ONE_CLICK)
     session.flush()
-    assert (evidence.shown(session=session, after=(0, 0)), evidence.missing(session=session)) == ([], [])
+    assert (evidence.shown(session=session).rows, evidence.missing(session=session)) == ([], [])
     assert own_data.hold(session=session, subscriber_id=number) is not None
     asked = session.scalars(select(Confirmation.id)).one()
     assert blocking.block(session=session, now=LATER, confirmation_id=asked)
