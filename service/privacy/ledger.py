@@ -122,9 +122,13 @@ def keep(*, session: Session, now: datetime) -> None:
         log.error("ledger_unkept", fault=type(fault).__name__)
 
 
-def replayed(*, session: Session, now: datetime) -> None:
-    """The database knows all that the copy knew, so the copy may follow it again."""
-    heartbeat.beat(session=session, now=now, name=WRITTEN)
+def replayed(*, session: Session, told: Ledger) -> None:
+    """The database knows all that was known when `told` was written. A copy that was written later isn't overtaken by
+    that: it knows more, and asks to be replayed too.
+    """
+    assert told.written_at is not None  # `read` saw to it
+    before = heartbeat.last(session=session, name=WRITTEN)
+    heartbeat.beat(session=session, now=max(told.written_at, before or told.written_at), name=WRITTEN)
 
 
 def _restored(kept: Ledger, found: Ledger) -> bool:

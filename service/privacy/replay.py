@@ -68,7 +68,7 @@ def marks(*, session: Session, now: datetime, told: Ledger) -> list[str]:
     for hashed, at in told.erasures.items():
         erasures.put(session=session, at=at, address_hash=hashed)
     behind = numbers.skip(session=session, used=told.used)
-    ledger.replayed(session=session, now=now)
+    ledger.replayed(session=session, told=told)
     return behind
 
 

@@ -324,6 +324,34 @@ def test_a_restored_backup_is_brought_back_in_line(app: flask.Flask, folder: Pat
     assert copied() != told
 
 
+def test_an_older_copy_doesnt_destroy_the_newer_one(app: flask.Flask, folder: Path, tmp_path: Path) -> None:
+    """Two were erased since the backup, and the copy beside it knows of one."""
+    now = datetime.now(UTC)
+    first, second = (joined(email, at=now - timedelta(days=10)) for email in ("first@x.example", "second@x.example"))
+    kept = backup()
+    erase(first, now - timedelta(days=2))
+    tick(now - timedelta(days=2))
+    older = tmp_path / "older.csv"
+    older.write_text(copied())
+    erase(second, now - timedelta(days=1))
+    tick(now - timedelta(days=1))
+    told = copied()
+
+    with db.transaction() as session:
+        restored(session, kept)
+    assert done(app, "privacy", "replay", older).startswith("1 readers erased again")
+    tick(now + timedelta(minutes=1))
+    assert copied() == told
+    assert set(states()) == {"second@x.example"}
+
+    assert done(app, "privacy", "replay", folder / ledger.FILE).startswith("1 readers erased again")
+    assert done(app, "privacy", "replay", older).startswith("0 readers erased again")
+    assert states() == {}
+    joined("new@x.example", at=now)
+    tick(now + timedelta(minutes=2))
+    assert copied() != told  # it follows again
+
+
 def test_who_came_back_after_a_complaint_stays(app: flask.Flask, folder: Path) -> None:
     """The file is old: since then the reader pressed the button again, which lifts a complaint."""
     number = joined(at=NOW)
