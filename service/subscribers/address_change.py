@@ -95,7 +95,7 @@ def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) ->
     session.execute(delete(Letter).where(_open_for(reader), Letter.id != letter.id))
     to_data = update(Letter).where(Letter.subscriber_id == reader.id, Letter.kind == LetterKind.DATA)
     session.execute(to_data.where(Letter.used_at.is_(None)).values(used_at=now))
-    confirmation.withdraw(session=session, now=now, subscriber_id=reader.id)
+    confirmation.withdraw(session=session, now=now, subscriber_id=reader.id, confirmed_too=True)
     addresses.lift(session=session, email_key=addresses.key(letter.email))
     wording = consent.wording(consent.ADDRESS, shown_in)
     heir = _holder(session=session, letter=letter)

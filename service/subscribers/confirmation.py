@@ -160,11 +160,13 @@ def expire(*, session: Session, now: datetime) -> int:
     return len(gone)
 
 
-def withdraw(*, session: Session, now: datetime, subscriber_id: int) -> None:
-    """All that this one asked for and didn't confirm vanishes, however fresh; and who is only that, wholly."""
-    session.execute(
-        delete(Confirmation).where(Confirmation.subscriber_id == subscriber_id, Confirmation.confirmed_at.is_(None))
-    )
+def withdraw(*, session: Session, now: datetime, subscriber_id: int, confirmed_too: bool = False) -> None:
+    """All that this one asked for and didn't confirm vanishes, however fresh; and who is only that, wholly.
+
+    `confirmed_too`: no mail to confirm opens anything any more, for it lies in a mailbox that isn't theirs now.
+    """
+    theirs = delete(Confirmation).where(Confirmation.subscriber_id == subscriber_id)
+    session.execute(theirs if confirmed_too else theirs.where(Confirmation.confirmed_at.is_(None)))
     _forget(session=session, now=now, subscriber_ids={subscriber_id}, asked_before=None)
 
 

@@ -122,7 +122,9 @@ def test_the_new_mailbox_decides_and_the_old_one_is_told(visitor: Visitor, reade
 
 
 def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, data: str) -> None:
-    """The link to the data is dead once it was used for a change; so is what else the old mailbox was sent."""
+    """The link to the data is dead once it was used for a change, and so is what a sign-up brought to the old mailbox.
+    Not the links below old newsletters: they open themes and language, and never the address.
+    """
     with db.transaction() as session:
         make.theme(session, "organisatie")
         signup.sign_up(
@@ -141,6 +143,27 @@ def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, d
         (mail,) = letterbox.emptied()
         assert mail.to == NEW_KEY
         assert consent.wording(consent.ADDRESS, "nl").text in words(visitor.get(mail.path("data")))
+
+
+def test_the_old_mailbox_can_not_block_the_new_address(visitor: Visitor, clock: object) -> None:
+    """Who presses in the mail of the first sign-up doesn't speak for the new mailbox."""
+    with db.transaction() as session:
+        make.theme(session, "innovatie")
+        signup.sign_up(session=session, now=NOW, email=OLD, slugs=["innovatie"], language="nl", network="n")
+    (mail,) = letterbox.emptied()
+    visitor.post(mail.path("confirm"))
+    with db.transaction() as session:
+        reader = session.scalars(select(Subscriber.id)).one()
+        address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
+    (change,) = letterbox.emptied()
+    visitor.post(change.path("address"))
+    for door in ("block", "confirm"):
+        for answer in (visitor.get(mail.path(door)), visitor.post(mail.path(door))):
+            assert answer.status_code == 410
+            assert "/preferences/" not in answer.text
+    assert readers() == {NEW_KEY: ["innovatie"]}
+    with db.transaction() as session:
+        assert not addresses.blocked(session=session, email_key=NEW_KEY)
 
 
 def test_a_slip_is_said_and_changes_nothing(visitor: Visitor, data: str) -> None:
