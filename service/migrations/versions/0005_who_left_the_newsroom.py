@@ -23,5 +23,5 @@ def upgrade():
 
 
 def downgrade():
-    with op.batch_alter_table('editors', schema=None) as batch_op:
-        batch_op.drop_column('left_at')
+    # Not in a batch: on SQLite that makes the table anew, and others point to its rows.
+    op.drop_column('editors', 'left_at')
