@@ -7,6 +7,7 @@ about (decision 0015).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,6 +45,7 @@ Judged = tuple[Sort, str]  # and the status
 SORTS = {Verdict.DEAD: Sort.HARD, Verdict.OURS: Sort.FAULT, Verdict.STOP: Sort.FAULT}  # all others: SOFT
 WORST = (Sort.HARD, Sort.FAULT, Sort.SOFT)
 NO_COMPLAINT = {"not-spam": Sort.NOT_SPAM, "auth-failure": Sort.UNKNOWN}  # RFC 6430; RFC 6591
+MOST_GROUPS = 20  # recipients that failed, of one notification: more say no more
 FAILED = ("failed", "failure", "error", "expired")  # the first is RFC 3464's, the others are seen
 
 DAEMON = re.compile(r"(?i)mailer[ -]?daemon|postmaster|mail ?delivery|mdaemon|mail administrator|microsoftexchange")
@@ -103,17 +105,21 @@ def _complaint(mail: Mail) -> Sort | None:
 
 def _notified(groups: list[Fields], prose: str) -> Judged:
     """A delivery status notification. Only `failed` is a bounce (RFC 3464 §2.3.3)."""
-    failed = [_failed(block, prose) for block in groups if block["action"].strip().lower().startswith(FAILED)]
+    failed = [block for block in groups if block["action"].strip().lower().startswith(FAILED)]
     if failed:
-        return min(failed, key=lambda each: WORST.index(each[0]))
+        return min(_failed(failed[:MOST_GROUPS], prose), key=lambda each: WORST.index(each[0]))
     if any(block["action"].strip().lower().startswith("delayed") for block in groups):
         return Sort.DELAYED, ""
     return Sort.UNKNOWN, ""
 
 
-def _failed(block: Fields, prose: str) -> Judged:
-    said = block.get("diagnostic-code", "")
-    return _judge(status=block.get("status", ""), said=said or prose, around=f"{said} {prose}")
+def _failed(groups: list[Fields], prose: str) -> Iterator[Judged]:
+    """Each of them; the prose speaks for the first that says nothing by itself, since it takes long to search."""
+    for block in groups:
+        said = block.get("diagnostic-code", "")
+        yield _judge(status=block.get("status", ""), said=said or prose, around=f"{said} {prose}")
+        if not said:
+            prose = ""
 
 
 def _judge(*, said: str, around: str, status: str = "") -> Judged:

@@ -277,6 +277,16 @@ MONSTERS = {
     ),
     "numbers": notification("5.0.0", "4." * 400_000),
     "recipients": notification("5.0.0", "x\n\nAction: failed\nStatus: 5.1.1" * 30_000),
+    "silent recipients": b"Content-Type: multipart/report; boundary=x\n\n--x\n\n"
+    + b"user " * 12_800
+    + b"\n--x\nContent-Type: message/delivery-status\n\n"
+    + b"Action: failed\n\n" * 4_000
+    + b"--x--\n",
+    "parameters": b'From: postmaster\nContent-Type: multipart/report; x="' + b";" * 1_000_000 + b"\n\n",
+    "folded parameters": b'From: postmaster\nContent-Type: multipart/report; x="\n'
+    + (b" " + b";" * 48 + b"\n") * 19_000,
+    "parameters of parts": b"Content-Type: multipart/mixed; boundary=a\n\n"
+    + (b'--a\nContent-Type: multipart/report; x="' + b";" * 40_000 + b"\n\n") * 25,
     "warnings": b"Subject: a\n\nYour message to:\n" + b"not yet been delivered " * 40_000,
     "forms": b"From: postmaster\n\nYour message to:\nA message that you sent could not be delivered\n" + b" " * 900_000,
     "lines of forms": b"From: postmaster\n\nYour message to:\nA message that you sent could not be delivered\n"
