@@ -40,7 +40,16 @@ def erase(*, session: Session, now: datetime, subscriber_id: int) -> None:
     if asked is None:
         return
     # Before the reader's row: who takes such a form holds it, and asks for that row next.
-    _forget_forms(session, asked.email)
+    _forget(session, SignupRequest, asked.email)
+    erase_held(session=session, now=now, subscriber_id=subscriber_id)
+    # After it: who moves to this address holds that row before they touch their letter.
+    _forget(session, Letter, asked.email)
+
+
+def erase_held(*, session: Session, now: datetime, subscriber_id: int) -> None:
+    """The row alone and what hangs on it, for who holds it already: a form asks for it while a worker has that form,
+    and another reader's letter to this address tells it of the change.
+    """
     held = select(Subscriber).where(Subscriber.id == subscriber_id).with_for_update(key_share=True)
     reader = session.scalar(held.execution_options(populate_existing=True))
     if reader is None:
@@ -66,7 +75,8 @@ def erase_address(*, session: Session, now: datetime, address: addresses.Address
     if subscriber_id is not None:
         erase(session=session, now=now, subscriber_id=subscriber_id)
         return
-    _forget_forms(session, address.email)
+    for model in (SignupRequest, Letter):
+        _forget(session, model, address.email)
     erasures.note(session=session, now=now, email_key=address.key)
     db.scrub(session)
     caught.forget(emails={address.email})
@@ -100,14 +110,13 @@ def fold_consents(*, session: Session, subscriber_ids: Collection[int]) -> None:
     session.execute(new, rows)
 
 
-def _forget_forms(session: Session, email: str) -> None:
+def _forget(session: Session, model: type[SignupRequest | Letter], email: str) -> None:
+    """What was asked for this address, also by another reader who typed it."""
     domain = email.rpartition("@")[2]
-    asked = select(SignupRequest.id, SignupRequest.email).where(
-        SignupRequest.email.endswith(f"@{domain}", autoescape=True)
-    )
+    asked = select(model.id, model.email).where(model.email.endswith(f"@{domain}", autoescape=True))
     # Compared here: SQLite's lower() knows ASCII only.
     theirs = [row.id for row in session.execute(asked) if row.email.lower() == email.lower()]
-    session.execute(delete(SignupRequest).where(SignupRequest.id.in_(theirs)))
+    session.execute(delete(model).where(model.id.in_(theirs)))
 
 
 def _theirs(session: Session, emails: set[str]) -> set[str]:

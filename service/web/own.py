@@ -109,7 +109,7 @@ def change(token: str) -> ResponseReturnValue:
     with db.transaction() as session:
         pressed = address_change.change(session=session, now=now, letter_id=letter_id, shown_in=language)
         if pressed.left_over is not None:
-            erasure.erase(session=session, now=now, subscriber_id=pressed.left_over)
+            erasure.erase_held(session=session, now=now, subscriber_id=pressed.left_over)
     letter = _letter(token)
     return _expired("address") if letter is None else _changed(letter, pressed.answer)
 

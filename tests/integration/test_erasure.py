@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import db, settings
 from service.delivery.models import Delivery
 from service.privacy import erasure
-from service.subscribers import addresses, confirmation, erasures, importing, signup, unsubscribe
+from service.subscribers import addresses, confirmation, erasures, importing, own_data, signup, unsubscribe
 from service.subscribers.csv_rows import Row
 from service.subscribers.models import (
     Channel,
@@ -136,6 +136,20 @@ def test_an_address_without_reader_is_erased_too(session: Session) -> None:
     erasure.erase_address(session=session, now=NOW, address=addresses.parse(SASKIA))
     assert left(session) == {}
     assert KEY in erasures.known(session=session, email_keys=[KEY])
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("kind", [LetterKind.ADDRESS_NEW, LetterKind.ADDRESS_TOLD])
+def test_a_letter_to_them_about_another_reader_goes_too(session: Session, kind: LetterKind, reads: bool) -> None:
+    """Somebody typed their address as a new one, or took over from it: afterwards nobody mails them."""
+    other = make.reader(session, "bo@gemeente.example", "innovatie")
+    for email in (SASKIA, "x" + SASKIA):
+        own_data.post(session=session, now=NOW, reader=other, kind=kind, email=email)
+    if reads:
+        erase(session, make.reader(session, KEY, "innovatie").id)
+    else:
+        erasure.erase_address(session=session, now=NOW, address=addresses.parse(KEY.upper()))
+    assert session.scalars(select(Letter.email)).all() == ["x" + SASKIA]
 
 
 def test_it_is_known_again_under_a_new_key(session: Session) -> None:
