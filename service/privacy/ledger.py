@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import errors, folder, heartbeat, settings
@@ -29,6 +29,7 @@ HASH = re.compile(r"[0-9a-f]{64}")
 WRITTEN = "ledger"  # the heartbeat that says when
 
 log = structlog.get_logger()
+_glanced: dict[Path, tuple[object, ...]] = {}  # what `_glance` saw when this process last compared copy and database
 _told: list[datetime | None] = []  # of which copies this process said already that they weren't replayed
 
 
@@ -43,9 +44,11 @@ class Ledger:
 
 
 def of(*, session: Session) -> Ledger:
-    return Ledger(
-        erasures={row.address_hash: row.at for row in session.scalars(select(Erasure))},
-        suppressions={row.address_hash: (row.reason, row.at) for row in session.scalars(select(Suppression))},
+    erased = session.execute(select(Erasure.address_hash, Erasure.at))
+    refused = session.execute(select(Suppression.address_hash, Suppression.reason, Suppression.at))
+    return Ledger(  # columns, not rows as objects: there may be a hundred thousand
+        erasures={hashed: at for hashed, at in erased},
+        suppressions={hashed: (reason, at) for hashed, reason, at in refused},
         used=numbers.used(session=session),
     )
 
@@ -101,25 +104,58 @@ def _take(found: Ledger, what: str, of: str, value: str, at: str) -> None:
 
 
 def keep(*, session: Session, now: datetime) -> None:
-    """For the tick: write the copy when something changed. A fault is told, and stops nobody."""
-    found = of(session=session)
-    found.written_at = heartbeat.last(session=session, name=WRITTEN)
+    """For the tick: write the copy when something changed. A fault is told, and stops nobody.
+
+    All marks are read only when a glance says so, for the tick comes often and holds SQLite's lock; and once an hour.
+    """
+    path = settings.current().data_dir / FILE
     try:
-        kept = _kept(settings.current().data_dir / FILE)
-        if kept is not None and _restored(kept, found):
-            if kept.written_at not in _told:
-                log.error("ledger_not_replayed", file=FILE)
-                _told.append(kept.written_at)
-        elif kept is None or (kept.erasures, kept.suppressions, kept.used) != (
-            found.erasures,
-            found.suppressions,
-            found.used,
-        ):
-            folder.make(settings.current().data_dir)
-            folder.write_whole(settings.current().data_dir / FILE, text(found, now))
-            heartbeat.beat(session=session, now=now, name=WRITTEN)
+        if _glanced.get(path) != _glance(session, now, path):
+            _compare(session, now, path)
+            _glanced[path] = _glance(session, now, path)
     except (OSError, errors.VinkjeError) as fault:
         log.error("ledger_unkept", fault=type(fault).__name__)
+
+
+def _glance(session: Session, now: datetime, path: Path) -> tuple[object, ...]:
+    """What differs when the copy or the database does. It can miss a mark that comes with an old date while another
+    goes: hence the hour.
+    """
+    refused = select(Suppression.reason, func.count(), func.max(Suppression.at)).group_by(Suppression.reason)
+    return (
+        _stamp(path),
+        heartbeat.last(session=session, name=WRITTEN),
+        tuple(session.execute(select(func.count(), func.max(Erasure.at))).one()),
+        {tuple(row) for row in session.execute(refused)},
+        numbers.used(session=session),
+        now.replace(minute=0, second=0, microsecond=0),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _compare(session: Session, now: datetime, path: Path) -> None:
+    found = of(session=session)
+    found.written_at = heartbeat.last(session=session, name=WRITTEN)
+    kept = _kept(path)
+    if kept is not None and _restored(kept, found):
+        if kept.written_at not in _told:
+            log.error("ledger_not_replayed", file=FILE)
+            _told.append(kept.written_at)
+    elif kept is None or (kept.erasures, kept.suppressions, kept.used) != (
+        found.erasures,
+        found.suppressions,
+        found.used,
+    ):
+        folder.make(path.parent)
+        folder.write_whole(path, text(found, now))
+        heartbeat.beat(session=session, now=now, name=WRITTEN)
 
 
 def replayed(*, session: Session, told: Ledger) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import flask
 import pytest
 import redis
-from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, func, select, text
+from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select, text
 from sqlalchemy.orm import Session
 
 from service import db, heartbeat, settings
@@ -230,6 +230,49 @@ def test_the_tick_keeps_a_copy_when_something_changed(app: flask.Flask, folder: 
     assert "erasure," in copied()
     assert (folder / ledger.FILE).stat().st_mode & 0o077 == 0
     assert [path.name for path in folder.iterdir()] == [ledger.FILE]
+
+
+def test_a_tick_reads_no_marks_when_nothing_changed(app: flask.Flask, folder: Path) -> None:
+    said: list[str] = []
+
+    def hear(*seen: object) -> None:
+        said.append(str(seen[2]))
+
+    erase(joined(), NOW)
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key="bo@x.example", reason=SuppressionReason.COMPLAINT)
+    tick(NOW)
+    event.listen(db.db.engine, "before_cursor_execute", hear)
+    try:
+        tick(NOW + timedelta(minutes=1))
+        quiet = [one for one in said if "address_hash" in one]
+        tick(NOW + timedelta(hours=1))
+    finally:
+        event.remove(db.db.engine, "before_cursor_execute", hear)
+    assert quiet == []
+    assert [one for one in said if "address_hash" in one] != []  # now and then all the same
+
+
+def test_whatever_changes_is_seen_by_the_next_tick(app: flask.Flask, folder: Path) -> None:
+    with db.transaction() as session:
+        for key in (KEY, "bo@x.example"):
+            addresses.suppress(session=session, now=NOW, email_key=key, reason=SuppressionReason.COMPLAINT)
+    tick(NOW)
+    first = copied()
+    with db.transaction() as session:  # as a replay does: another reason, of long ago
+        row = session.scalars(select(Suppression).order_by(Suppression.address_hash)).all()[0]
+        row.reason, row.at = SuppressionReason.BLOCKED, NOW - timedelta(days=1)
+    tick(NOW + timedelta(minutes=1))
+    assert copied() != first
+    with db.transaction() as session:
+        addresses.lift(session=session, email_key=KEY)
+        addresses.lift(session=session, email_key="bo@x.example")
+    tick(NOW + timedelta(minutes=2))
+    assert copied().count("suppression") == 1
+    kept = copied()
+    (folder / ledger.FILE).unlink()
+    tick(NOW + timedelta(minutes=3))
+    assert copied().splitlines()[:-1] == kept.splitlines()[:-1]
 
 
 @pytest.mark.parametrize(
