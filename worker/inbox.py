@@ -1,7 +1,8 @@
 """Reads the mailbox of RETURN_ADDRESS and empties it, over IMAP (RFC 3501).
 
-Each mail is taken in a transaction of its own and goes only after that: one that came twice is one. What can't be
-handled stays, with a flag, out of the way of those behind it. Two that read at once do no harm.
+Each mail is taken in a transaction of its own and goes only after that: one that came twice is one. It has a flag while
+it is looked at. So what can't be handled stays, with that flag, out of the way of those behind it; also what hangs or
+kills the worker. Two that read at once do no harm.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from service import db, settings
 from service.delivery import inbox, report_counts, returned
@@ -26,6 +27,8 @@ PATIENCE = 30.0  # seconds for an answer
 AT_ONCE, SECONDS = 200, 60.0  # others wait for this thread
 WINDOW = 1000  # mails that a search looks at: a full mailbox mustn't give an answer without end
 FAILED = "failed"  # as it is counted
+TRIES = 3  # of a mail about a reader with whom somebody else is busy
+CROSSED = ("40P01", "40001")  # PostgreSQL's deadlock_detected and serialization_failure
 
 log = structlog.get_logger()
 
@@ -53,6 +56,8 @@ class Mailbox:
                 self._imap.login(self._user, self._password)
             self._can = bytes(_good(self._imap.capability())[-1]).upper().split()
             quoted = self._name.replace("\\", "\\\\").replace('"', '\\"')
+            _good(self._imap.select(f'"{quoted}"'))
+            _good(self._imap.expunge())  # what was taken just before the line broke
             self._size = int(_good(self._imap.select(f'"{quoted}"'))[0])
         except BaseException:
             self._imap.shutdown()
@@ -93,6 +98,9 @@ class Mailbox:
     def set_aside(self, uid: str) -> None:
         _good(self._imap.uid("STORE", uid, "+FLAGS.SILENT", r"(\Flagged)"))
 
+    def put_back(self, uid: str) -> None:
+        _good(self._imap.uid("STORE", uid, "-FLAGS.SILENT", r"(\Flagged)"))
+
     def _expunge(self) -> None:
         """Ours only, where the server can (RFC 4315)."""
         if b"UIDPLUS" in self._can:
@@ -131,23 +139,41 @@ def _read(mailbox: Mailbox, clock: Callable[[], datetime], halted: Callable[[], 
         raw = mailbox.fetch(uid)
         if raw is None:
             continue
-        if _take(raw, clock):
-            mailbox.drop(uid)
-        else:
-            mailbox.set_aside(uid)
+        mailbox.set_aside(uid)
+        try:
+            if _take(raw, clock):
+                mailbox.drop(uid)
+        except (OperationalError, InterfaceError):
+            mailbox.put_back(uid)
+            raise
     return len(waiting) == AT_ONCE
 
 
 def _take(raw: bytes, clock: Callable[[], datetime]) -> bool:
+    """False: it is to stay set aside."""
     try:
-        with db.transaction() as session:
-            returned.take(session=session, now=clock(), raw=raw)
+        for left in reversed(range(TRIES)):
+            if _taken(raw, clock, last=not left):
+                break
     except (OperationalError, InterfaceError):
         raise
     except Exception:  # whatever it is, it must not hold up those behind it
         log.exception("report_not_taken")
         with db.transaction() as session:
             report_counts.add(session=session, now=clock(), sort=FAILED)
+        return False
+    return True
+
+
+def _taken(raw: bytes, clock: Callable[[], datetime], *, last: bool) -> bool:
+    """False: somebody came in between."""
+    try:
+        with db.transaction() as session:
+            returned.take(session=session, now=clock(), raw=raw)
+    except (IntegrityError, OperationalError) as fault:
+        crossed = isinstance(fault, IntegrityError) or getattr(fault.orig, "sqlstate", None) in CROSSED
+        if last or not crossed:
+            raise
         return False
     return True
 

@@ -161,8 +161,8 @@ def _shorter(lines: Iterable[bytes]) -> Iterator[bytes]:
             left = HEADER if FIELD.match(line) else None
         if left is None or len(line) <= left:
             yield line
-        elif left:
-            yield line[:left].rstrip() + b"\n"
+        elif cut := line[:left].rstrip():
+            yield cut + b"\n"
         if left is not None:
             left = max(left - len(line), 0)
 

@@ -67,11 +67,16 @@ def mask(email: str) -> str:
 
 
 def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
-    """The first reason stays, unless the new one is the owner's own "never again"."""
+    """The first reason stays, unless the new one is the owner's own "never again"; also of two at once."""
     known = _known(session=session, email_key=email_key)
     if known is None:
         newest = links.keyed_hash(PURPOSE, email_key)
-        session.merge(Suppression(address_hash=newest, reason=reason, at=now))
+        row = db.insert(session, Suppression).values(address_hash=newest, reason=reason, at=now)
+        if reason is SuppressionReason.BLOCKED:
+            new = {"reason": reason, "at": now}
+            session.execute(row.on_conflict_do_update(index_elements=[Suppression.address_hash], set_=new))
+        else:
+            session.execute(row.on_conflict_do_nothing())
     elif reason is SuppressionReason.BLOCKED:
         known.reason, known.at = reason, now
 

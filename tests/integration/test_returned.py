@@ -41,7 +41,7 @@ from service.subscribers.models import (
     SuppressionReason,
 )
 from tests import came_back, fakes, make
-from tests.integration import operator, trips
+from tests.integration import operator, races, trips
 from tests.make import NOW
 from worker import tasks
 
@@ -296,6 +296,31 @@ def test_a_report_about_a_reader_who_left_suppresses_the_address_and_ends_nothin
     assert subscriptions() == [("ended", "unsubscribed")]
     assert evidence() == []
     assert suppressed() == [SuppressionReason.COMPLAINT]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stays"),
+    [
+        (SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT, SuppressionReason.HARD_BOUNCE),
+        (SuppressionReason.BLOCKED, SuppressionReason.HARD_BOUNCE, SuppressionReason.BLOCKED),
+        (SuppressionReason.HARD_BOUNCE, SuppressionReason.BLOCKED, SuppressionReason.BLOCKED),
+    ],
+)
+def test_two_that_suppress_an_address_at_once_are_both_heard(
+    app: flask.Flask, first: SuppressionReason, second: SuppressionReason, stays: SuppressionReason
+) -> None:
+    """A round that is told so by the relay, and a report."""
+
+    def suppress(session: Session, reason: SuppressionReason) -> None:
+        addresses.suppress(session=session, now=NOW, email_key=SASKIA, reason=reason)
+
+    beside = races.Beside(app, lambda session: suppress(session, second))
+    with db.transaction() as session:
+        suppress(session, first)
+        session.flush()
+        beside.start()
+    assert beside.refusal() is None
+    assert suppressed() == [stays]
 
 
 def test_a_report_about_a_reader_who_was_erased_changes_nothing(sent: str) -> None:

@@ -138,6 +138,36 @@ def test_thirty_mails_are_taken_and_the_mailbox_is_empty_but_for_the_one_that_no
     assert now_known()[1] == Counter(hard=10, soft=10, complaint=10)
 
 
+class Killed(BaseException):
+    """What no code can catch, in the middle of a mail."""
+
+
+def test_a_mail_that_kills_its_reader_is_set_aside_and_holds_up_nobody(
+    mailbox: dovecot.Dovecot, house: flask.Flask, back: list[str], doorbells: Rung
+) -> None:
+    def dies() -> datetime:
+        raise Killed
+
+    mailbox.put(mails(back)[:3])
+    with pytest.raises(Killed):
+        inbox.read(clock=dies, halted=lambda: False)
+    assert (mailbox.held(), mailbox.held("FLAGGED")) == (3, 1)
+    read()
+    assert (mailbox.held(), mailbox.held("FLAGGED")) == (1, 1)
+    assert now_known()[1].total() == 2
+
+
+def test_what_was_taken_before_the_line_broke_goes_at_the_next_reading(
+    mailbox: dovecot.Dovecot, back: list[str], doorbells: Rung
+) -> None:
+    mailbox.put(mails(back)[:3])
+    with mailbox.opened() as broken:
+        broken.store("2", "+FLAGS", r"(\Deleted)")
+    assert mailbox.held() == 3
+    read()
+    assert (mailbox.held(), now_known()[1].total()) == (0, 2)
+
+
 def test_two_that_read_at_once_do_no_harm(
     mailbox: dovecot.Dovecot, house: flask.Flask, back: list[str], doorbells: Rung
 ) -> None:
