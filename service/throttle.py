@@ -48,20 +48,27 @@ def first(*, session: Session, who: str, now: datetime) -> bool:
     return noted.first() is not None
 
 
-def count(*, session: Session, kind: str, who: str, since: datetime) -> int:
+def count(*, session: Session, kind: str, who: str, since: datetime, until: datetime | None = None) -> int:
     query = select(func.count()).where(
         Attempt.kind == kind, Attempt.who == links.keyed_hash(kind, who), Attempt.at > since
     )
-    return session.scalar(query) or 0
+    return session.scalar(query.where(Attempt.at <= until) if until else query) or 0
 
 
-def count_all(*, session: Session, kind: str, since: datetime) -> int:
-    return session.scalar(select(func.count()).where(Attempt.kind == kind, Attempt.at > since)) or 0
+def count_all(*, session: Session, kind: str, since: datetime, until: datetime | None = None) -> int:
+    query = select(func.count()).where(Attempt.kind == kind, Attempt.at > since)
+    return session.scalar(query.where(Attempt.at <= until) if until else query) or 0
 
 
 def reached(*, session: Session, kind: str, who: str, now: datetime, caps: Caps) -> bool:
     """Whether one of `caps`, each a span and how many in it, is full."""
     return any(count(session=session, kind=kind, who=who, since=now - span) >= most for span, most in caps)
+
+
+def was_reached(*, session: Session, kind: str, who: str, at: datetime, caps: Caps) -> bool:
+    """The same for a try that was noted at `at`, whatever came after it: the answer stays as it was."""
+    spans = ((at - span, most) for span, most in caps)
+    return any(count(session=session, kind=kind, who=who, since=since, until=at) > most for since, most in spans)
 
 
 def forget(*, session: Session, kind: str, who: str) -> None:

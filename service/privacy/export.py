@@ -19,6 +19,7 @@ from service.subscribers.models import (
     Consent,
     Erasure,
     Letter,
+    LetterKind,
     SignupRequest,
     Subscriber,
     Subscription,
@@ -119,7 +120,11 @@ def _letters(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
         .where(Letter.subscriber_id == subscriber_id)
         .order_by(Letter.id)
     )  # fmt: skip
-    return _rows(session, query)
+    found = _rows(session, query)
+    for row in found:
+        if row["kind"] == LetterKind.ADDRESS_NEW:  # whether that one may be mailed is about another (requirements 4.6)
+            row["mailed_at"] = row["failed_at"] = None
+    return found
 
 
 def _deliveries(session: Session, subscriber_id: int) -> list[dict[str, Any]]:

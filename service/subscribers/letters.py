@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from service import i18n, links, mail
-from service.subscribers import address_change, addresses, confirmation, own_data
+from service.subscribers import address_change, addresses, confirmation, own_data, signup
 from service.subscribers.models import Confirmation, Letter, LetterKind
 
 # How long a letter is worth sending: as long as its link works.
@@ -47,7 +47,11 @@ def _may_be_mailed(session: Session, letter: Letter) -> bool:
     key = addresses.key(letter.email)
     if letter.kind is LetterKind.ADDRESS_TOLD:
         return not addresses.suppressed(session=session, email_keys=[key])
-    return not addresses.blocked(session=session, email_key=key)
+    if addresses.blocked(session=session, email_key=key):
+        return False
+    if letter.kind is LetterKind.DATA:
+        return True
+    return not signup.was_too_much(session=session, at=letter.asked_at, email_key=key)
 
 
 def _outbound(rendered: mail.Rendered, *, to: str, now: datetime, message_id: str) -> mail.Outbound:

@@ -142,6 +142,14 @@ def mailed_enough(*, session: Session, now: datetime, email_key: str) -> bool:
     return throttle.reached(session=session, kind=MAILED, who=email_key, now=now, caps=CAPS)
 
 
+def was_too_much(*, session: Session, at: datetime, email_key: str) -> bool:
+    """Whether a mail that was noted at `at` went over a cap or the ceiling: then it stays here."""
+    if throttle.was_reached(session=session, kind=MAILED, who=email_key, at=at, caps=CAPS):
+        return True
+    mails = throttle.count_all(session=session, kind=MAILED, since=at - HOUR, until=at)
+    return mails > settings.current().signups_per_hour
+
+
 def _checked(
     *, session: Session, email: str, slugs: Sequence[str], language: str
 ) -> tuple[addresses.Address, Sequence[themes.Theme]]:

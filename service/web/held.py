@@ -10,6 +10,7 @@ from typing import Any
 from service import i18n
 from service.i18n import N_
 from service.subscribers import address_change
+from service.subscribers.models import LetterKind
 from service.web import view
 
 STATES = {
@@ -167,6 +168,8 @@ def _letters(data: Mapping[str, Any], names: Mapping[str, str]) -> list[Line]:
 
 
 def _on_its_way(row: Mapping[str, Any]) -> str:
+    if row.get("kind") == LetterKind.ADDRESS_NEW:  # it isn't told (service/privacy/export.py)
+        return ""
     if row["mailed_at"]:
         return view.translate("mailed")
     return view.translate("not mailed") if row["failed_at"] else view.translate("on its way")

@@ -28,7 +28,7 @@ from service import app as service_app
 from service import db, jobs, links, settings, throttle
 from service.issues import alarms, notices
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
-from service.subscribers import address_change, addresses, signup
+from service.subscribers import address_change, addresses, letters, signup
 from service.subscribers import models as subscribers
 from service.web import forms
 from tests import fakes, make
@@ -296,8 +296,9 @@ def _letters(session: Session, reader_id: int, *emails: str) -> list[str]:
     """To whom a button is mailed when a reader types these new addresses, one after the other."""
     for email in emails:
         address_change.ask(session=session, now=NOW, subscriber_id=reader_id, email=f"{email}@gemeente.example")
-    query = select(subscribers.Letter.email).where(subscribers.Letter.kind == subscribers.LetterKind.ADDRESS_NEW)
-    return list(session.scalars(query))
+    asked = select(subscribers.Letter.id).where(subscribers.Letter.kind == subscribers.LetterKind.ADDRESS_NEW)
+    made = [letters.compose_letter(session=session, now=NOW, letter_id=one) for one in session.scalars(asked)]
+    return [one.recipient for one in made if one]
 
 
 def test_a_reader_with_another_address_is_held_by_the_caps_too(session: Session, doorbells: Doorbells) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,9 +13,9 @@ import time_machine
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service import db, folder, links, settings, themes
+from service import db, folder, links, outbox, settings, themes, throttle
 from service.privacy import erasure
-from service.subscribers import address_change, addresses, consent, own_data, signup
+from service.subscribers import address_change, addresses, consent, letters, own_data, signup
 from service.subscribers.models import (
     Consent,
     ConsentEvent,
@@ -206,6 +207,40 @@ def test_nobody_learns_who_reads_and_no_mailbox_is_filled(
     assert [mail.to for mail in ask(visitor, data, NEW)] == [NEW_KEY]
     clock.shift(timedelta(minutes=11))
     assert ask(visitor, data, "zesde@elders.example") == []  # strangers are spared one reader's sixth
+
+
+def test_what_a_reader_is_shown_of_the_letter_tells_nothing_either(visitor: Visitor, reader: int, data: str) -> None:
+    """requirements 4.6: whether a mail went out tells who is blocked, or signed up a moment ago"""
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key="kees@elders.example", reason=SuppressionReason.BLOCKED)
+        throttle.note(session=session, kind=signup.MAILED, who=ELSEWHERE, now=NOW - timedelta(minutes=1))
+    shown, mails = set(), []
+    for email in (NEW_KEY, "kees@elders.example", ELSEWHERE):  # nobody's, blocked, over its cap
+        visitor.post(f"{data}/address", data={"email": email})
+        for settle in (False, True):
+            mails += _settled(email) if settle else []
+            (told,) = (
+                row for row in json.loads(visitor.get(f"{data}/export").text)["letters"] if row["kind"] == "address_new"
+            )
+            page = re.sub(
+                r"\d+ merktekens?", "…", words(visitor.get(data))
+            )  # how often one asked, for whatever address
+            assert email in page
+            shown.add((page.replace(email, "…"), str(told).replace(email, "…")))
+    assert mails == [NEW_KEY]
+    assert len(shown) == 1
+
+
+def _settled(email: str) -> list[str]:
+    """To whom a worker mails the letter; then its row says what became of it, as after a real line."""
+    with db.transaction() as session:
+        query = select(Letter.id).where(Letter.kind == LetterKind.ADDRESS_NEW, Letter.email == email)
+        letter_id = session.scalars(query).one()
+        made = [letters.compose_letter(session=session, now=NOW, letter_id=letter_id) for _ in range(2)]  # a second try
+        settle = outbox.sent if made[1] else outbox.refused
+        settle(session=session, model=Letter, row_id=letter_id, now=NOW)
+    assert bool(made[0]) == bool(made[1])
+    return [made[1].recipient] if made[1] else []
 
 
 def test_the_link_ends_after_three_days(visitor: Visitor, data: str, clock: time_machine.Traveller) -> None:
