@@ -47,7 +47,7 @@ def of(*, session: Session) -> Ledger:
     erased = session.execute(select(Erasure.address_hash, Erasure.at))
     refused = session.execute(select(Suppression.address_hash, Suppression.reason, Suppression.at))
     return Ledger(  # columns, not rows as objects: there may be a hundred thousand
-        erasures={hashed: at for hashed, at in erased},
+        erasures={row.address_hash: row.at for row in erased},
         suppressions={hashed: (reason, at) for hashed, reason, at in refused},
         used=numbers.used(session=session),
     )
