@@ -2,7 +2,7 @@
 
 A step takes a thousand rows: it counts them, adds that to the counts, and deletes them, all in one transaction, so
 that the books balance whenever somebody looks. Only of issues that are over, and held as an editor would hold them:
-nobody can have mails sent again meanwhile.
+nobody can have mails sent again meanwhile. One that stays paused would never be over, so it is cancelled first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service import db
-from service.delivery import folded
+from service.delivery import folded, rounds
 from service.delivery.models import Batch, BatchState, Delivery, DeliveryCount, Report
 from service.issues import models
 from service.issues.models import Issue, IssueState
@@ -29,6 +29,7 @@ OVER = (IssueState.SENT, IssueState.CANCELLED)
 
 def deliveries(*, session: Session, now: datetime) -> int:
     """Fold the first of the oldest issue; gives how many, 0 when there is nothing to fold."""
+    _cancel_forgotten(session, now)
     issue_id = _due(session, now, Delivery.issue_id)
     if issue_id is None:
         return _batches(session, now)
@@ -59,6 +60,16 @@ def reports(*, session: Session, now: datetime) -> int:
         session.execute(delete(Report).where(these).execution_options(synchronize_session=False))
     _add(session, issue_id, Counter(str(row.kind) for row in found))
     return len(found)
+
+
+def _cancel_forgotten(session: Session, now: datetime) -> None:
+    """Paused, with no batch that was opened or claimed since as long as we keep who got it."""
+    moved = exists().where(Batch.issue_id == Issue.id, Batch.due_at >= now - KEEP)
+    still = and_(Issue.state == IssueState.PAUSED, Issue.cut_at < now - KEEP, ~moved)
+    for issue_id in session.scalars(select(Issue.id).where(still).order_by(Issue.id)).all():
+        models.lock(session=session, issue_id=issue_id)
+        if session.scalar(select(Issue.id).where(still, Issue.id == issue_id)):  # nobody had it go on meanwhile
+            rounds.cancel(session=session, now=now, issue_id=issue_id)
 
 
 def _batches(session: Session, now: datetime) -> int:

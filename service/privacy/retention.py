@@ -106,7 +106,10 @@ TABLE = (
     Line(
         "deliveries",
         N_("Whether your provider's mail server took our mail. Not whether you opened it."),
-        N_("%(span)s after the issue was sent. Then only totals are left."),
+        N_(
+            "%(span)s after the issue was sent or cancelled. Then only totals are left. If an issue stands still for "
+            "%(span)s, we cancel it."
+        ),
         N_("So that nobody is missed, nobody gets an issue twice, and we stop mailing addresses that don't work."),
         keep=folding.KEEP,
         apply=folding.deliveries,
@@ -114,7 +117,10 @@ TABLE = (
     Line(
         "reports",
         N_("That a mail to you came back, or that you reported it as spam."),
-        N_("%(span)s after the issue was sent. Then only totals are left."),
+        N_(
+            "%(span)s after the issue was sent or cancelled. Then only totals are left. If an issue stands still for "
+            "%(span)s, we cancel it."
+        ),
         N_("So that we stop mailing you when that happens."),
         keep=folding.KEEP,
         apply=folding.reports,

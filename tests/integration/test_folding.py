@@ -161,13 +161,46 @@ def test_nothing_is_sent_again_once_the_first_rows_are_gone(
     assert jobs.SEND_BATCH not in [name for name, _ in bells]
 
 
-@pytest.mark.parametrize("state", [IssueState.SENDING, IssueState.PAUSED])
-def test_a_round_that_is_not_over_is_left_alone_however_old(session: Session, state: IssueState) -> None:
+def test_a_round_that_is_not_over_is_left_alone_however_old(session: Session) -> None:
     issue = cut(session, 3)
     delivered(session, issue, 1, Outcome.ACCEPTED, "250")
-    issue.state, issue.finished_at = state, NOW  # as if it had been over before
+    issue.finished_at = NOW  # as if it had been over before
     session.flush()
     assert folding.deliveries(session=session, now=LATER) == 0
+    assert issue.state is IssueState.SENDING
+
+
+def test_an_issue_that_stays_paused_is_cancelled_and_becomes_counts_too(session: Session) -> None:
+    issue = cut(session, 6)
+    delivered(session, issue, 1, Outcome.ACCEPTED, "250")
+    delivered(session, issue, 2, Outcome.DEFERRED, "450")
+    rounds.pause(session=session, now=NOW, issue_id=issue.id)
+    waiting = numbers(session, issue)[0].waiting
+    assert folding.deliveries(session=session, now=NOW + folding.KEEP) == 0
+    assert issue.state is IssueState.PAUSED
+
+    assert folding.deliveries(session=session, now=LATER) == 0
+    session.refresh(issue)
+    assert (issue.state, issue.finished_at) == (IssueState.CANCELLED, LATER)
+    before = numbers(session, issue)
+    assert (before[0].accepted, before[0].given_up, before[0].waiting) == (1, 1, waiting)
+    with pytest.raises(errors.Conflict):
+        rounds.resume(session=session, now=LATER, issue_id=issue.id)
+
+    end = LATER + folding.KEEP
+    assert folding.deliveries(session=session, now=end) == 0
+    assert folding.deliveries(session=session, now=end + timedelta(seconds=1)) == 2
+    assert numbers(session, issue) == before
+
+
+def test_an_old_issue_that_was_paused_on_its_way_lately_stays_so(session: Session) -> None:
+    """Mails that were in doubt were being sent again, half a year after the others."""
+    issue = sent(session)
+    late = LATER - timedelta(days=2)
+    uncertain.settle(session=session, now=late, issue_id=issue.id, word=Word.AGAIN, readers=[5], editor_id=None)
+    rounds.pause(session=session, now=late, issue_id=issue.id)
+    assert folding.deliveries(session=session, now=LATER) == 0
+    assert issue.state is IssueState.PAUSED
 
 
 def test_a_batch_that_a_worker_holds_is_left_alone(session: Session) -> None:
