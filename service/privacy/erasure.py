@@ -17,14 +17,13 @@ from sqlalchemy.orm import Session
 from service import db
 from service.issues import rota
 from service.privacy import caught
-from service.subscribers import addresses, erasures
+from service.subscribers import addresses, erasures, signup
 from service.subscribers.models import (
     Confirmation,
     Consent,
     ConsentCount,
     Erasure,
     Letter,
-    SignupRequest,
     Subscriber,
     Subscription,
 )
@@ -39,11 +38,10 @@ def erase(*, session: Session, now: datetime, subscriber_id: int) -> None:
     asked = session.get(Subscriber, subscriber_id)
     if asked is None:
         return
-    # Before the reader's row: who takes such a form holds it, and asks for that row next.
-    _forget(session, SignupRequest, asked.email)
+    signup.forget(session=session, email=asked.email)
     erase_held(session=session, now=now, subscriber_id=subscriber_id)
     # After it: who moves to this address holds that row before they touch their letter.
-    _forget(session, Letter, asked.email)
+    _forget_letters(session, asked.email)
 
 
 def erase_held(*, session: Session, now: datetime, subscriber_id: int) -> None:
@@ -75,8 +73,8 @@ def erase_address(*, session: Session, now: datetime, address: addresses.Address
     if subscriber_id is not None:
         erase(session=session, now=now, subscriber_id=subscriber_id)
         return
-    for model in (SignupRequest, Letter):
-        _forget(session, model, address.email)
+    signup.forget(session=session, email=address.email)
+    _forget_letters(session, address.email)
     erasures.note(session=session, now=now, email_key=address.key)
     db.scrub(session)
     caught.forget(emails={address.email})
@@ -110,13 +108,12 @@ def fold_consents(*, session: Session, subscriber_ids: Collection[int]) -> None:
     session.execute(new, rows)
 
 
-def _forget(session: Session, model: type[SignupRequest | Letter], email: str) -> None:
-    """What was asked for this address, also by another reader who typed it."""
+def _forget_letters(session: Session, email: str) -> None:
+    """Also of another reader, who typed this address or took over from it."""
     domain = email.rpartition("@")[2]
-    asked = select(model.id, model.email).where(model.email.endswith(f"@{domain}", autoescape=True))
-    # Compared here: SQLite's lower() knows ASCII only.
-    theirs = [row.id for row in session.execute(asked) if row.email.lower() == email.lower()]
-    session.execute(delete(model).where(model.id.in_(theirs)))
+    found = session.execute(select(Letter.id, Letter.email).where(Letter.email.endswith(f"@{domain}", autoescape=True)))
+    to_them = [row.id for row in found if addresses.key(row.email) == addresses.key(email)]
+    session.execute(delete(Letter).where(Letter.id.in_(to_them)))
 
 
 def _theirs(session: Session, emails: set[str]) -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -84,7 +84,7 @@ def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) ->
     have both mailboxes.
     """
     known = find(session=session, now=now, letter_id=letter_id)
-    reader = own_data.hold(session=session, subscriber_id=known.subscriber_id) if known else None
+    reader = _hold(session=session, letter=known) if known else None
     letter = find(session=session, now=now, letter_id=letter_id)  # again, now that we hold the reader's row
     if reader is None or letter is None:
         return Pressed(Answer.EXPIRED)
@@ -105,6 +105,19 @@ def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) ->
     _hand_over(session=session, now=now, reader=reader, heir=heir, wording=wording)
     letter.subscriber_id = heir.id
     return Pressed(Answer.CHANGED, left_over=reader.id)
+
+
+def _hold(*, session: Session, letter: Letter) -> Subscriber | None:
+    """The reader's row, and with it that of who has the new address: in order of number, for two may swap theirs.
+    Before them what a form asked for the old address.
+    """
+    before = session.get(Subscriber, letter.subscriber_id)
+    if before is not None and letter.used_at is None:
+        signup.forget(session=session, email=before.email)
+    both = or_(Subscriber.id == letter.subscriber_id, Subscriber.email_key == addresses.key(letter.email))
+    query = select(Subscriber).where(both).order_by(Subscriber.id).with_for_update(key_share=True)
+    held = session.scalars(query.execution_options(populate_existing=True)).all()
+    return next((one for one in held if one.id == letter.subscriber_id), None)
 
 
 def _take(*, session: Session, now: datetime, reader: Subscriber, letter: Letter, wording: consent.Wording) -> bool:

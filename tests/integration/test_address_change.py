@@ -22,6 +22,7 @@ from service.subscribers.models import (
     Erasure,
     Letter,
     LetterKind,
+    SignupRequest,
     State,
     Subscriber,
     Subscription,
@@ -353,6 +354,45 @@ def test_a_sign_up_of_a_moment_earlier_is_joined(app: flask.Flask, reader: int, 
         beside.start()
     assert beside.refusal() is None
     assert readers()[NEW_KEY] == ["democratie", "innovatie"]
+
+
+def test_a_sign_up_from_the_old_address_waits_for_no_change(app: flask.Flask, reader: int) -> None:
+    """A worker that takes a form holds it and asks for the reader's row, which two that become one hold to the end."""
+    with db.transaction() as session:
+        make.reader(session, NEW_KEY, "innovatie")
+        address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
+        letter_id = session.scalars(select(Letter.id)).one()
+        signup.ask(session=session, now=NOW, email=OLD, slugs=["innovatie"], language="nl", network="n")
+        session.flush()
+        request_id = session.scalars(select(SignupRequest.id)).one()
+    beside = Beside(app, lambda session: signup.take(session=session, now=NOW, request_id=request_id))
+    with db.transaction() as session:
+        pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+        beside.start()
+        assert pressed.left_over is not None
+        erasure.erase_held(session=session, now=NOW, subscriber_id=pressed.left_over)
+    assert beside.refusal() is None
+    assert readers() == {NEW_KEY: ["democratie", "innovatie"]}
+
+
+def test_two_readers_who_swap_addresses_do_not_wait_for_each_other(app: flask.Flask, reader: int) -> None:
+    with db.transaction() as session:
+        other = make.reader(session, NEW_KEY, "innovatie").id
+        asked = ((reader, NEW), (other, OLD))
+        for subscriber_id, email in asked:
+            address_change.ask(session=session, now=NOW, subscriber_id=subscriber_id, email=email)
+        mine, theirs = session.scalars(select(Letter.id).order_by(Letter.id))
+
+    def press(session: Session, letter_id: int) -> None:
+        address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+
+    beside = Beside(app, lambda session: press(session, theirs))
+    with db.transaction() as session:
+        own_data.hold(session=session, subscriber_id=reader)  # so far the first press came
+        beside.start()
+        press(session, mine)
+    assert beside.refusal() is None
+    assert sorted(readers().values()) == [[], ["democratie", "innovatie"]]
 
 
 def test_a_caught_mail_to_the_old_address_can_be_read(visitor: Visitor, reader: int, data: str) -> None:
