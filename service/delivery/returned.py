@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session
 
 from service import db, errors, links, settings
@@ -28,6 +28,7 @@ from service.subscribers.models import (
     Letter,
     LetterKind,
     Subscriber,
+    Subscription,
     SuppressionReason,
 )
 
@@ -145,20 +146,47 @@ def _newest(session: Session, subscriber_id: int, theme_id: int) -> int | None:
 
 def _outdated(session: Session, about: About, kind: ReportKind) -> bool:
     """It tells of another address than the reader has now, or of one that has answered us since: a press of the
-    button that we mailed to it. A complaint is about our mails, and stands.
+    button that we mailed to it. A complaint is about our mails, and stands as long as the address is the same.
     """
-    moved: ColumnElement[bool] = exists().where(
+    if kind is ReportKind.COMPLAINT:
+        return _moved(session, about)
+    pressed: ColumnElement[bool] = exists().where(
         Letter.subscriber_id == about.reader.id,
         Letter.kind == LetterKind.ADDRESS_NEW,
         Letter.used_at > about.sent_at,
     )
-    answered: ColumnElement[bool] = exists().where(
+    confirmed: ColumnElement[bool] = exists().where(
         Consent.subscriber_id == about.reader.id,
         Consent.event == ConsentEvent.CONFIRMED,
         Consent.channel == Channel.MAIL,
         Consent.at > about.sent_at,
     )
-    return bool(session.scalar(select(moved if kind is ReportKind.COMPLAINT else moved | answered)))
+    return bool(session.scalar(select(pressed | confirmed)))
+
+
+def _moved(session: Session, about: About) -> bool:
+    """The first letter to an old address since then says where that mail went. Not one about another reader, whose
+    themes this one took over: then a theme that this one had already has no evidence of a change.
+    """
+    held_on: ColumnElement[bool] = exists().where(
+        Subscription.subscriber_id == Letter.subscriber_id,
+        Subscription.confirmed_at < Letter.asked_at,
+        or_(Subscription.ended_at.is_(None), Subscription.ended_at > Letter.asked_at),
+        ~exists().where(
+            Consent.subscriber_id == Letter.subscriber_id,
+            Consent.theme_id == Subscription.theme_id,
+            Consent.event == ConsentEvent.CHANGED,
+            Consent.at == Letter.asked_at,
+        ),
+    )
+    query = select(Letter.email).where(
+        Letter.subscriber_id == about.reader.id,
+        Letter.kind == LetterKind.ADDRESS_TOLD,
+        Letter.asked_at > about.sent_at,
+        ~held_on,
+    )
+    old = session.scalar(query.order_by(Letter.id).limit(1))
+    return old is not None and addresses.key(old) != about.reader.email_key
 
 
 def _note(session: Session, now: datetime, about: About, kind: ReportKind, status: str) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
 from service.issues.models import Issue
-from service.subscribers.models import Channel, Consent, ConsentEvent
+from service.subscribers import address_change
+from service.subscribers.models import Channel, Consent, ConsentEvent, Letter, LetterKind
 
 ISSUES, DAYS = 4, 21
 # So long other mail servers try before they tell (RFC 5321 §4.5.4.1). No news that is younger isn't good news.
@@ -23,7 +24,7 @@ LOOK_BACK = timedelta(days=365)
 
 def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
     """Read from the newest to the last one that arrived: accepted, and nothing came back."""
-    since = max(now - LOOK_BACK, _confirmed_at(session, subscriber_id) or now - LOOK_BACK)
+    since = max([now - LOOK_BACK, *_answered(session, subscriber_id)])
     kinds = defaultdict(set)
     for issue_id, kind in session.execute(
         select(Report.issue_id, Report.kind).where(Report.subscriber_id == subscriber_id)
@@ -45,12 +46,17 @@ def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
     return len(soft) >= ISSUES and (soft[0].date() - soft[-1].date()).days >= DAYS
 
 
-def _confirmed_at(session: Session, subscriber_id: int) -> datetime | None:
-    """A press of the button that we mailed begins a new row."""
-    return session.scalar(
-        select(func.max(Consent.at)).where(
-            Consent.subscriber_id == subscriber_id,
-            Consent.event == ConsentEvent.CONFIRMED,
-            Consent.channel == Channel.MAIL,
-        )
+def _answered(session: Session, subscriber_id: int) -> list[datetime]:
+    """A press of the button that we mailed begins a new row, and so does another address: what came back before is
+    about the old one. Its letter is forgotten sooner than its evidence, which a reader of nothing doesn't have.
+    """
+    confirmed = and_(Consent.event == ConsentEvent.CONFIRMED, Consent.channel == Channel.MAIL)
+    changed = and_(Consent.event == ConsentEvent.CHANGED, Consent.source == address_change.SOURCE)
+    pressed = Letter.subscriber_id == subscriber_id, Letter.kind == LetterKind.ADDRESS_NEW
+    found = (
+        session.scalar(
+            select(func.max(Consent.at)).where(Consent.subscriber_id == subscriber_id, or_(confirmed, changed))
+        ),
+        session.scalar(select(func.max(Letter.used_at)).where(*pressed)),
     )
+    return [at for at in found if at is not None]

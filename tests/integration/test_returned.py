@@ -27,6 +27,7 @@ from service.delivery.models import Delivery, Outcome, Report, ReportCount, Trou
 from service.delivery.reports import Sort
 from service.delivery.returned import Ignored
 from service.issues.models import Issue, IssueState
+from service.privacy import erasure
 from service.subscribers import address_change, addresses, confirmation, csv_rows, importing, signup
 from service.subscribers.models import (
     Confirmation,
@@ -350,6 +351,39 @@ def test_a_report_about_the_address_a_reader_had_before_changes_nothing(sent: st
     assert (reported(), suppressed(), counted()) == ([], [], {"outdated": 2})
 
 
+def changed(session: Session, reader: Subscriber, email: str, at: datetime) -> address_change.Pressed:
+    address_change.ask(session=session, now=at, subscriber_id=reader.id, email=email)
+    unused = Letter.kind == LetterKind.ADDRESS_NEW, Letter.used_at.is_(None)
+    letter_id = session.scalars(select(Letter.id).where(*unused)).one()
+    return address_change.change(session=session, now=at, letter_id=letter_id, shown_in="nl")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_complaint_stands_when_another_reader_was_merged_into_the_one_who_complains(sent: str, more: int) -> None:
+    """Their address is what it was; with themes of the other one (`more`) as well as without."""
+    with db.transaction() as session:
+        other = make.reader(session, "saskia@thuis.example", "innovatie", *["democratie"][:more], at=NOW - DAY)
+        pressed = changed(session, other, SASKIA, NOW + DAY)
+        assert pressed.left_over
+        erasure.erase(session=session, now=NOW + DAY, subscriber_id=pressed.left_over)
+    assert subscriptions() == [("active", "")] * (1 + more)
+    assert take(came_back.complaint(f"Return-Path: <{sent}>\n"), NOW + 2 * DAY) is Sort.COMPLAINT
+    assert subscriptions() == [("ended", "complaint")] * (1 + more)
+
+
+def test_a_complaint_stands_when_only_capitals_changed_or_the_reader_came_back_to_that_address(sent: str) -> None:
+    elsewhere = "saskia@thuis.example"
+    with db.transaction() as session:
+        changed(session, one(session), SASKIA.capitalize(), NOW + DAY)
+        changed(session, one(session, SASKIA.capitalize()), elsewhere, NOW + 2 * DAY)
+    raw = came_back.complaint(f"Return-Path: <{sent}>\n")
+    assert take(raw, NOW + 2 * DAY) is Ignored.OUTDATED
+    with db.transaction() as session:
+        changed(session, one(session, elsewhere), SASKIA, NOW + 3 * DAY)
+    assert take(raw, NOW + 4 * DAY) is Sort.COMPLAINT
+    assert subscriptions() == [("ended", "complaint")]
+
+
 def confirmed(now: datetime, email: str = SASKIA) -> None:
     """A fresh double opt-in."""
     with db.transaction() as session:
@@ -517,6 +551,22 @@ def test_a_fresh_confirmation_begins_the_row_anew(app: flask.Flask, doorbells: R
         fifth = links.return_path(sent_issue(session, SASKIA, at=weeks_later(4, 0)), one(session).id)
     assert take(came_back.bounce(fifth, "5.2.2"), weeks_later(4)) is Sort.SOFT
     assert subscriptions() == [("active", "")]
+
+
+@pytest.mark.parametrize("evidence", ["letter", "consent"])
+def test_another_address_begins_the_row_anew(app: flask.Flask, evidence: str) -> None:
+    """What came back from the old one doesn't charge it. The letter is forgotten after a month, the evidence isn't."""
+    new = "saskia@thuis.example"
+    with db.transaction() as session:
+        back = four_weeks(session)
+    for week, address in enumerate(back[:3]):
+        take(came_back.bounce(address, "5.2.2"), weeks_later(week))
+    with db.transaction() as session:
+        changed(session, one(session), new, weeks_later(2, 3))
+        session.query(Letter if evidence == "consent" else Consent).delete()
+    assert take(came_back.bounce(back[3], "5.2.2"), weeks_later(3)) is Sort.SOFT
+    assert subscriptions(new) == [("active", "")]
+    assert suppressed() == []
 
 
 def going_out(session: Session, readers: int) -> tuple[int, list[str]]:
