@@ -30,7 +30,7 @@ WRITTEN = "ledger"  # the heartbeat that says when
 
 log = structlog.get_logger()
 _glanced: dict[Path, tuple[object, ...]] = {}  # what `_glance` saw when this process last compared copy and database
-_told: list[datetime | None] = []  # of which copies this process said already that they weren't replayed
+_told: list[tuple[datetime | None, ...]] = []  # of which copy and database this process said already: not replayed
 
 
 @dataclass
@@ -145,9 +145,10 @@ def _compare(session: Session, now: datetime, path: Path) -> None:
     found.written_at = heartbeat.last(session=session, name=WRITTEN)
     kept = _kept(path)
     if kept is not None and _restored(kept, found):
-        if kept.written_at not in _told:
+        both = (kept.written_at, found.written_at)
+        if both not in _told:
             log.error("ledger_not_replayed", file=FILE)
-            _told.append(kept.written_at)
+            _told.append(both)
     elif kept is None or (kept.erasures, kept.suppressions, kept.used) != (
         found.erasures,
         found.suppressions,

@@ -13,6 +13,7 @@ from pathlib import Path
 import flask
 import pytest
 import redis
+import structlog
 from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select, text
 from sqlalchemy.orm import Session
 
@@ -367,6 +368,13 @@ def test_a_restored_backup_is_brought_back_in_line(app: flask.Flask, folder: Pat
     assert copied() != told
 
 
+def unreplayed(now: datetime) -> int:
+    """How often a tick says that the copy wasn't replayed."""
+    with structlog.testing.capture_logs() as logged:
+        tick(now)
+    return [line["event"] for line in logged].count("ledger_not_replayed")
+
+
 def test_an_older_copy_doesnt_destroy_the_newer_one(app: flask.Flask, folder: Path, tmp_path: Path) -> None:
     """Two were erased since the backup, and the copy beside it knows of one."""
     now = datetime.now(UTC)
@@ -382,8 +390,10 @@ def test_an_older_copy_doesnt_destroy_the_newer_one(app: flask.Flask, folder: Pa
 
     with db.transaction() as session:
         restored(session, kept)
+    assert unreplayed(now) == 1
     assert done(app, "privacy", "replay", older).startswith("1 readers erased again")
-    tick(now + timedelta(minutes=1))
+    assert unreplayed(now + timedelta(minutes=1)) == 1  # it is said again: there is more to replay
+    assert unreplayed(now + timedelta(minutes=2)) == 0
     assert copied() == told
     assert set(states()) == {"second@x.example"}
 
@@ -391,7 +401,7 @@ def test_an_older_copy_doesnt_destroy_the_newer_one(app: flask.Flask, folder: Pa
     assert done(app, "privacy", "replay", older).startswith("0 readers erased again")
     assert states() == {}
     joined("new@x.example", at=now)
-    tick(now + timedelta(minutes=2))
+    tick(now + timedelta(minutes=3))
     assert copied() != told  # it follows again
 
 
