@@ -15,6 +15,7 @@ ENHANCED = re.compile(r"(?<![\d.])[45]\.[0-7]\.\d{1,3}(?![\d.]*\d)")  # RFC 3463
 ANSWER = re.compile(r"(?<!\d)[45]\d\d[ -]#?(" + ENHANCED.pattern + ")")
 NOTHING = "5.0.0"
 CODE = re.compile(r"(?<![\d.])[45][0-5]\d(?=[ -])")
+ANY_CODE = re.compile(r"(?<![\d.])[45][0-5]\d(?=[ :-])")
 NULL_MX = re.compile(r"(?i)(?:^|[:;]|said) ?556[ -]|null ?mx|indicated no smtp service")  # RFC 7505
 
 # At which command it was refused. One that shows several shows a refused RCPT before the DATA that had to fail.
@@ -74,6 +75,11 @@ def meaning(*, status: str, said: str, around: str) -> Meaning:
         return _of_status(clear), clear
     status = next(filter(None, codes), "")
     return _by_words(said, around, status), status
+
+
+def has_code(said: str) -> bool:
+    """Did a server speak, or only a person?"""
+    return ENHANCED.search(said) is not None or ANY_CODE.search(said) is not None
 
 
 def _vague(status: str) -> bool:

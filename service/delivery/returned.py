@@ -94,8 +94,8 @@ def _take(session: Session, now: datetime, found: Found) -> Sort | Ignored:
 
 
 def _signed(found: Found) -> tuple[str, int, int] | Ignored:
-    """The first address that we signed, for this purpose when there is a choice: a bounce that quotes our headers
-    names the one to leave by, too.
+    """The first address that we signed, for this purpose: a bounce that quotes our headers names the one to leave by,
+    too, which everybody has whom the newsletter was passed on to. A complaint may have nothing else of ours.
     """
     read = []
     for address in found.addresses:
@@ -105,7 +105,7 @@ def _signed(found: Found) -> tuple[str, int, int] | Ignored:
             continue
     wanted = UNSUBSCRIBE if found.sort is Sort.UNSUBSCRIBE else BOUNCE
     read.sort(key=lambda each: each[0] != wanted)  # stable: the most trustworthy stays first
-    if not read or (found.sort is Sort.UNSUBSCRIBE and read[0][0] != UNSUBSCRIBE):
+    if not read or (found.sort is not Sort.COMPLAINT and read[0][0] != wanted):
         return Ignored.FORGED if found.addresses else Ignored.UNSIGNED
     return read[0]
 

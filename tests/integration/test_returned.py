@@ -457,6 +457,16 @@ def test_a_report_that_quotes_both_our_addresses_is_about_the_mail_that_came_bac
         assert session.scalars(select(Report.issue_id)).all() == [first]
 
 
+def test_a_bounce_that_names_only_the_address_to_leave_by_changes_nothing(sent: str) -> None:
+    """Whoever the newsletter was passed on to has that one."""
+    with db.transaction() as session:
+        leaving = links.unsubscribe_address(one(session).id, make.theme(session).id)
+    for status in ("5.1.1", "5.2.2", "5.7.1"):
+        assert take(came_back.bounce(leaving, status)) is Ignored.FORGED
+    assert (subscriptions(), reported(), suppressed()) == ([("active", "")], [], [])
+    assert take(came_back.complaint(f"List-Unsubscribe: <mailto:{leaving}>\n")) is Sort.COMPLAINT
+
+
 def test_a_mail_to_the_address_to_leave_by_ends_that_theme_and_no_other(app: flask.Flask, doorbells: Rung) -> None:
     with db.transaction() as session:
         make.reader(session, SASKIA, "democratie", "innovatie", at=NOW - DAY)

@@ -221,6 +221,41 @@ def test_who_quotes_an_unsubscribe_address_doesnt_leave() -> None:
     assert look(f"To: {leave.upper()}\n\n".encode()).sort is Sort.UNSUBSCRIBE
 
 
+@pytest.mark.parametrize("sender", ["Beheer <postmaster@school.example>", "Mail Delivery Team <info@bedrijf.example>"])
+@pytest.mark.parametrize("rest", ["Subject: unsubscribe\n\n", "Subject: Unsubscribe\n\nunsubscribe\n", "\n\n"])
+def test_who_is_called_like_a_mail_server_can_leave_too(sender: str, rest: str) -> None:
+    leave = links.unsubscribe_address(345, 2)
+    written = f"From: {sender}\nTo: {leave}\n{rest}"
+
+    assert look(written.encode()) == Found(Sort.UNSUBSCRIBE, "", (leave,))
+
+
+@pytest.mark.parametrize("machine", ["Auto-Submitted: auto-replied\n", "Return-Path: <>\n", "X-Autoreply: yes\n"])
+def test_a_mail_server_that_keeps_our_subject_doesnt_leave(machine: str) -> None:
+    raw = f"{machine}From: postmaster@school.example\nTo: {links.unsubscribe_address(345, 2)}\nSubject: unsubscribe\n\n"
+
+    assert look(raw.encode()).sort in (Sort.UNKNOWN, Sort.AUTO_REPLY)
+    bounce = notification("5.1.1").replace(
+        b"\n", f"\nTo: {links.unsubscribe_address(345, 2)}\nSubject: unsubscribe\n".encode(), 1
+    )
+    assert look(bounce).sort is Sort.HARD
+
+
+@pytest.mark.parametrize(
+    ("extra", "said", "sort"),
+    [
+        ("", "Your account does not exist in our ticket system, so we made one.", Sort.SOFT),
+        ("", "550 Your account does not exist.", Sort.HARD),
+        ("Return-Path: <>\nAuto-Submitted: auto-replied\n", "Your account does not exist.", Sort.SOFT),
+        ("X-Failed-Recipients: saskia@gemeente.example\n", "Your account does not exist.", Sort.HARD),
+    ],
+)
+def test_words_alone_make_no_dead_address(extra: str, said: str, sort: Sort) -> None:
+    raw = f"From: Helpdesk <postmaster@gemeente.example>\n{extra}To: {RETURNS}\nSubject: [Ticket] received\n\n{said}\n"
+
+    assert look(raw.encode()).sort is sort
+
+
 def damaged(raw: bytes, every: int, start: int) -> Iterator[bytes]:
     """One octet gone, another or twice, or all after it gone."""
     for n, at in enumerate(range(start, len(raw), every)):
