@@ -115,7 +115,11 @@ def sign_up(
     if addresses.blocked(session=session, email_key=key) or mailed_enough(session=session, now=now, email_key=key):
         return
     subscriber = _found_or_made(session=session, address=address, language=language, now=now)
-    if mailed_enough(session=session, now=now, email_key=key):  # again, now that we hold the row
+    # Both again, now that we hold the row.
+    if addresses.blocked(session=session, email_key=key):
+        confirmation.withdraw(session=session, now=now, subscriber_id=subscriber.id)  # nothing but the mark is kept
+        return
+    if mailed_enough(session=session, now=now, email_key=key):
         return
     throttle.note(session=session, kind=MAILED, who=key, now=now)
     wanted = [theme.id for theme in chosen if _ask(session=session, now=now, subscriber=subscriber, theme=theme)]
@@ -129,8 +133,13 @@ def sign_up(
             channel=Channel.WEB_FORM,
             wording=consent.wording(consent.ELSEWHERE if elsewhere else consent.FORM, language),
         )
+    _post(session=session, now=now, subscriber=subscriber, language=language, theme_ids=wanted)
+
+
+def _post(*, session: Session, now: datetime, subscriber: Subscriber, language: str, theme_ids: list[int]) -> None:
+    """The one mail that answers the form."""
     confirmed_by = Confirmation(
-        subscriber_id=subscriber.id, language=language, theme_ids=wanted, requested_at=now, due_at=now
+        subscriber_id=subscriber.id, language=language, theme_ids=theme_ids, requested_at=now, due_at=now
     )
     session.add(confirmed_by)
     session.flush()

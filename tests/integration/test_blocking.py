@@ -10,9 +10,10 @@ import flask
 import pytest
 import time_machine
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from service import db, links, settings, throttle
-from service.subscribers import addresses, confirmation
+from service.subscribers import addresses, blocking, confirmation, signup
 from service.subscribers.models import (
     Channel,
     Confirmation,
@@ -32,6 +33,7 @@ from tests.integration import letterbox
 from tests.integration.conftest import Visitor
 from tests.integration.letterbox import Mail, words
 from tests.integration.operator import done, refused
+from tests.integration.races import Beside
 from tests.make import NOW
 
 EMAIL = "saskia@gemeente.example"
@@ -106,6 +108,25 @@ def test_a_mail_that_is_due_stays_here(visitor: Visitor, app: flask.Flask) -> No
             make.taken(session)
         visitor.post(mail.path("block"))
         assert letterbox.emptied() == []
+
+
+def test_a_sign_up_at_the_same_moment_is_no_way_round_it(app: flask.Flask, visitor: Visitor) -> None:
+    """The form is taken while the button is pressed: it waits for the row, and finds the mark."""
+    sign_up(visitor)
+    with db.transaction() as session:
+        asked = session.scalars(select(Confirmation.id)).one()
+    later = NOW + timedelta(minutes=11)
+
+    def take(session: Session) -> None:
+        signup.sign_up(session=session, now=later, email=EMAIL, slugs=["innovatie"], language="nl", network="n")
+
+    beside = Beside(app, take)
+    with db.transaction() as session:
+        assert blocking.block(session=session, now=later, confirmation_id=asked)
+        session.flush()
+        beside.start()
+    assert beside.refusal() is None
+    assert kept() == {"suppressions": 1}
 
 
 def test_a_reader_is_asked_plainly_and_leaves_everything(visitor: Visitor) -> None:
