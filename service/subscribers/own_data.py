@@ -15,7 +15,7 @@ from service import jobs, throttle
 from service.subscribers.models import Letter, LetterKind, Subscriber
 
 LIFE = timedelta(hours=1)
-CAPS = ((timedelta(minutes=10), 1), (timedelta(hours=24), 3))
+CAPS = ((timedelta(minutes=10), 1), (timedelta(hours=24), 3), (timedelta(days=30), 5))
 ASKED = "data_letter"
 
 
