@@ -15,8 +15,10 @@ from service.issues import models
 from service.issues.models import IssueState
 
 NOTE = "mail_comes_back"  # of an issue that was paused for it
-MOST, SHARE = 20, 0.05  # of an issue's mails; the smaller of the two
+SHARE = 0.05  # of an issue's mails
 FEWEST = 5  # and not for less, however small the audience: that may be one odd mail server
+# Enough in a larger one, whatever their share; but a stranger with a few sign-ups of their own stops no round of a million.
+MANY, THOUSANDTH = 20, 0.001
 
 log = structlog.get_logger()
 
@@ -35,4 +37,4 @@ def weigh(*, session: Session, issue_id: int, status: str) -> None:
 
 def enough(audience: int) -> int:
     """How many stop a round."""
-    return max(FEWEST, min(MOST, round(audience * SHARE)))
+    return max(FEWEST, min(round(audience * SHARE), max(MANY, round(audience * THOUSANDTH))))

@@ -617,8 +617,10 @@ def test_mails_that_come_back_because_of_us_stop_the_round_and_charge_nobody(
     assert state() == ("sending", ""), "a person said so"
 
 
-def test_a_round_of_many_stops_at_twenty() -> None:
-    assert [return_faults.enough(audience) for audience in (1, 100, 200, 400, 1_000_000)] == [5, 5, 10, 20, 20]
+def test_a_round_of_many_stops_at_twenty_and_one_of_very_many_at_a_thousandth() -> None:
+    """Twenty forged ones, by as many sign-ups of a stranger's own, stop no round of a million."""
+    audiences = (1, 100, 200, 400, 20_000, 100_000, 1_000_000)
+    assert [return_faults.enough(audience) for audience in audiences] == [5, 5, 10, 20, 20, 100, 1000]
 
 
 def test_the_operator_sees_what_came_in_by_sort_and_day(app: flask.Flask, sent: str) -> None:
