@@ -17,7 +17,7 @@ from service.issues.models import IssueState
 NOTE = "mail_comes_back"  # of an issue that was paused for it
 SHARE = 0.05  # of an issue's mails
 FEWEST = 5  # and not for less, however small the audience: that may be one odd mail server
-# Enough in a larger one, whatever their share; but a stranger with a few sign-ups of their own stops no round of a million.
+# Enough in a larger one, whatever their share; but a stranger with some sign-ups of their own stops none of a million.
 MANY, THOUSANDTH = 20, 0.001
 
 log = structlog.get_logger()
