@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from service.delivery import outcomes
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
+from service.delivery.outcomes import Phase, Verdict
 from service.issues.models import Issue
 from service.subscribers import address_change
 from service.subscribers.models import Channel, Consent, ConsentEvent, Letter, LetterKind
@@ -31,19 +33,29 @@ def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
     ):
         kinds[issue_id].add(kind)
     query = (
-        select(Issue.id, Issue.cut_at, Delivery.outcome)
+        select(Issue.id, Issue.cut_at, Delivery)
         .outerjoin(Delivery, and_(Delivery.issue_id == Issue.id, Delivery.subscriber_id == subscriber_id))
         .where(Issue.cut_at > since)
         .order_by(Issue.cut_at.desc())
     )
     soft: list[datetime] = []
-    for issue_id, known, outcome in session.execute(query):
+    for issue_id, known, sent in session.execute(query):
         cut_at = known or now  # it has one: the query asked for it
-        if ReportKind.SOFT in kinds[issue_id]:
+        if ReportKind.SOFT in kinds[issue_id] or (sent and _refused(sent)):
             soft.append(cut_at)
-        elif outcome is Outcome.ACCEPTED and not kinds[issue_id] and cut_at < now - STILL_TRIED:
+        elif sent and sent.outcome is Outcome.ACCEPTED and not kinds[issue_id] and cut_at < now - STILL_TRIED:
             break
     return len(soft) >= ISSUES and (soft[0].date() - soft[-1].date()).days >= DAYS
+
+
+def _refused(sent: Delivery) -> bool:
+    """By the relay itself, for a reason that is the mailbox's: at once, or in all the time that it was tried."""
+    if sent.outcome is Outcome.GIVEN_UP:
+        return sent.status.startswith("4") and sent.at - sent.first_at >= outcomes.GIVE_UP
+    enhanced = sent.status.rpartition(" ")[2]
+    if sent.outcome is not Outcome.REJECTED or not enhanced.startswith("5.") or enhanced == outcomes.NO_SMTPUTF8:
+        return False
+    return outcomes.classify(550, enhanced, Phase.RCPT) is Verdict.REFUSED
 
 
 def _answered(session: Session, subscriber_id: int) -> list[datetime]:

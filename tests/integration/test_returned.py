@@ -579,6 +579,27 @@ def test_another_address_begins_the_row_anew(app: flask.Flask, evidence: str) ->
     assert suppressed() == []
 
 
+@pytest.mark.parametrize(
+    ("outcome", "status", "tried", "state"),
+    [
+        (Outcome.REJECTED, "552 5.2.2", timedelta(0), "ended"),
+        (Outcome.GIVEN_UP, "452 4.2.2", 2 * DAY, "ended"),
+        (Outcome.GIVEN_UP, "452 4.2.2", DAY, "active"),  # the round was cancelled
+        (Outcome.REJECTED, "550 5.7.1", timedelta(0), "active"),
+        (Outcome.ACCEPTED, "250", timedelta(0), "active"),
+    ],
+)
+def test_what_the_relay_refused_for_a_full_mailbox_counts_in_the_row(
+    app: flask.Flask, outcome: Outcome, status: str, tried: timedelta, state: str
+) -> None:
+    with db.transaction() as session:
+        back = four_weeks(session)
+        for row in session.scalars(select(Delivery).order_by(Delivery.issue_id).limit(3)):
+            row.outcome, row.status, row.first_at = outcome, status, row.at - tried
+    assert take(came_back.bounce(back[3], "5.2.2"), weeks_later(3)) is Sort.SOFT
+    assert [found for found, _ in subscriptions()] == [state]
+
+
 def going_out(session: Session, readers: int) -> tuple[int, list[str]]:
     emails = [trips.address(number) for number in range(readers)]
     issue_id = sent_issue(session, *emails)
