@@ -71,6 +71,8 @@ def erase(address: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Erase everything about {theirs.email}? It can't be undone.", abort=True, err=True)
     spelled = find.spelled(session=db.reading(), address=theirs)
+    if not find.everywhere(session=db.reading(), address=theirs, spelled=spelled).places:
+        raise errors.NotFound("This address stands nowhere, so nothing was erased. Is it spelled right?")
     with db.transaction() as session:
         erasure.erase_address(session=session, now=datetime.now(UTC), address=theirs)
     found = find.everywhere(session=db.reading(), address=theirs, spelled=spelled)

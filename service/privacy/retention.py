@@ -129,7 +129,7 @@ TABLE = (
         "dead_addresses",
         N_("A scrambled mark of an address that doesn't work any more."),
         N_("%(span)s after the mail came back."),
-        N_("It keeps us from mailing that address again."),
+        N_("No newsletter goes to that address then."),
         keep=forgetting.DEAD_ADDRESS,
         apply=forgetting.dead_addresses,
     ),
@@ -141,7 +141,7 @@ TABLE = (
     ),
     Line(
         "erasures",
-        N_("A scrambled mark of your address, if you had your data erased."),
+        N_("A scrambled mark of your address, if you had your data erased or moved to another address."),
         N_("%(span)s."),
         N_("If we must put back a backup, we erase you again."),
         keep=forgetting.ERASURES,

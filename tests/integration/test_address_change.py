@@ -224,7 +224,7 @@ def test_what_a_reader_is_shown_of_the_letter_tells_nothing_either(visitor: Visi
                 row for row in json.loads(visitor.get(f"{data}/export").text)["letters"] if row["kind"] == "address_new"
             )
             page = re.sub(
-                r"\d+ merktekens?", "…", words(visitor.get(data))
+                r"\d+ kenmerk(en)?", "…", words(visitor.get(data))
             )  # how often one asked, for whatever address
             assert email in page
             shown.add((page.replace(email, "…"), str(told).replace(email, "…")))

@@ -94,7 +94,7 @@ def test_a_reader_asks_for_the_link_and_sees_everything(visitor: Visitor, reader
     assert consent.wording(consent.CONFIRM, "nl").text in said
     assert "Gestopt op 24 november 2026, 10:00: u meldde u af" in said
     assert "Een link naar uw gegevens" in said
-    assert "Dat is 1 merkteken" in said
+    assert "Dat is 1 kenmerk" in said
     assert "werkt tot 11:00" in said
 
 
@@ -272,4 +272,4 @@ def test_what_became_of_mails_stands_there_in_words(visitor: Visitor, reader: in
     said = words(visitor.get(fresh(visitor, reader)))
     assert "Innovatie, week 48 Geweigerd door uw mailserver" in said
     assert "Innovatie, week 48 Kwam terug: het adres bestaat niet 5.1.1" in said
-    assert "een merkteken dat ons ervan weerhoudt u nieuwsbrieven te mailen" in said
+    assert "een kenmerk dat ons ervan weerhoudt u nieuwsbrieven te mailen" in said

@@ -97,6 +97,13 @@ def test_erase_asks_first(app: flask.Flask) -> None:
     assert json.loads(done(app, "privacy", "export", SASKIA.upper()))["address"] == SASKIA
 
 
+def test_a_slip_of_the_pen_erases_nobody_and_says_so(app: flask.Flask) -> None:
+    joined()
+    assert "This address stands nowhere" in refused(app, "privacy", "erase", "sakia@gemeente.example", "--yes")
+    with db.transaction() as session:
+        assert session.scalars(select(Erasure)).all() == []
+
+
 def test_what_is_no_address_is_refused(app: flask.Flask) -> None:
     for command in ("find", "export"):
         assert "no e-mail address" in refused(app, "privacy", command, "saskia")
