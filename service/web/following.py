@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-import flask
 from sqlalchemy.orm import Session
 
 from service.delivery import progress
@@ -37,7 +36,6 @@ def of(*, session: Session, now: datetime, issue: Issue, counted: bool) -> dict[
         "relay_word": STATES[found.relay.trouble],
         "started": issue.cut_at is not None,
         "follow": worthwhile(now=now, issue=issue),
-        "has_uncertain_page": "uncertain.listing" in flask.current_app.view_functions,
     }
 
 
