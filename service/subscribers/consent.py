@@ -17,10 +17,11 @@ from service.subscribers.models import Channel, Consent, ConsentEvent
 
 FORM = "form-1"
 ELSEWHERE = "elsewhere-1"  # the form stood on a page that isn't ours, so we can't know its words
-CONFIRM = "confirm-1"
+CONFIRM = "confirm-2"
 PREFERENCES = "preferences-1"
-IMPORT = "import-1"
-ADDRESS = "address-1"
+IMPORT = "import-2"  # nor those of an older list
+ADDRESS = "address-2"
+EARLIER = ("confirm-1", "import-1", "address-1")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def evidence(subscriber_id: int) -> list[tuple[str, str, str, str]]:
         return [(str(one.event), str(one.channel), one.wording, one.source) for one in session.scalars(query)]
 
 
-MOVED = (str(ConsentEvent.CHANGED), "preferences", "address-1.nl", "address change")
+MOVED = (str(ConsentEvent.CHANGED), "preferences", f"{consent.ADDRESS}.nl", "address change")
 
 
 def test_the_new_mailbox_decides_and_the_old_one_is_told(visitor: Visitor, reader: int, data: str) -> None:

@@ -68,11 +68,11 @@ def test_it_is_complete_and_a_machine_can_read_it(session: Session) -> None:
     assert [(each["theme"], each["event"], each["channel"], each["wording"]) for each in data["consents"]] == [
         ("innovatie", "requested", "web_form", "form-1.nl"),
         ("zorg", "requested", "web_form", "form-1.nl"),
-        ("innovatie", "confirmed", "mail", "confirm-1.en"),
-        ("zorg", "confirmed", "mail", "confirm-1.en"),
+        ("innovatie", "confirmed", "mail", f"{consent.CONFIRM}.en"),
+        ("zorg", "confirmed", "mail", f"{consent.CONFIRM}.en"),
         ("zorg", "withdrawn", "one_click", ""),
     ]
-    assert data["consents"][2]["text"] == consent.wording("confirm-1", "en").text
+    assert data["consents"][2]["text"] == consent.wording(consent.CONFIRM, "en").text
     assert data["consents"][4]["text"] == ""
     (asked,) = data["confirmations"]
     assert (asked["themes"], asked["confirmed_at"]) == (["innovatie", "zorg"], "2026-11-24T09:00:00+00:00")

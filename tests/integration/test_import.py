@@ -89,7 +89,7 @@ def test_readers_come_in_with_their_evidence(take: Import, file: Path) -> None:
     first = next(row for row in evidence() if row.source == "beurs Gent 2024")
     assert first.channel is Channel.IMPORT
     assert first.at == datetime(2024, 4, 30, 22, 0, tzinfo=UTC)  # a date is its first moment in Amsterdam
-    assert (first.wording, first.wording_hash) == ("import-1.nl", consent.wording(consent.IMPORT, "nl").hash)
+    assert (first.wording, first.wording_hash) == (f"{consent.IMPORT}.nl", consent.wording(consent.IMPORT, "nl").hash)
     readers = db.reading().scalars(select(Subscriber).order_by(Subscriber.id)).all()
     assert [reader.language for reader in readers] == ["nl", "en"]
     assert readers[1].email_key == "bo@xn--bcher-kva.example"

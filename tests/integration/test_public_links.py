@@ -280,7 +280,10 @@ def test_one_theme_is_spoken_of_as_one(visitor: Visitor, asked: str) -> None:
         confirmation = session.scalars(select(subscribers.Confirmation)).one()
         confirmation.theme_ids = confirmation.theme_ids[:1]
     with time_machine.travel(NOW + timedelta(hours=1)):
-        assert f"Dit thema is gekozen voor {EMAIL}:" in words(visitor.get(asked))
+        page = words(visitor.get(asked))
+        assert f"Dit thema is gekozen voor {EMAIL}:" in page
+        assert "deze thema" not in page
+        assert "these themes" not in words(visitor.get(f"{asked}?lang=en"))
         assert "U krijgt onze nieuwsbrief over dit thema:" in words(visitor.post(asked))
         assert "U hebt dit thema bevestigd:" in words(visitor.get(asked))
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, settings, themes
-from service.subscribers import addresses, confirmation, preferences, signup, unsubscribe
+from service.subscribers import addresses, confirmation, consent, preferences, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
     Confirmation,
@@ -67,8 +67,8 @@ def test_two_themes_make_one_mail_and_one_press_confirms_both(
     assert events(session) == [
         ("requested", "web_form", "form-1.nl"),
         ("requested", "web_form", "form-1.nl"),
-        ("confirmed", "mail", "confirm-1.nl"),
-        ("confirmed", "mail", "confirm-1.nl"),
+        ("confirmed", "mail", f"{consent.CONFIRM}.nl"),
+        ("confirmed", "mail", f"{consent.CONFIRM}.nl"),
     ]
 
 
@@ -256,7 +256,7 @@ def test_a_confirmation_that_commits_after_a_cut_is_not_of_that_audience(session
 def test_the_evidence_names_the_wording_that_was_on_the_screen(session: Session) -> None:
     sign_up(session, "innovatie")
     confirmation.confirm(session=session, now=NOW, confirmation_id=asked(session)[0].id, shown_in="en")
-    assert events(session)[-1] == ("confirmed", "mail", "confirm-1.en")
+    assert events(session)[-1] == ("confirmed", "mail", f"{consent.CONFIRM}.en")
 
 
 def test_a_new_secret_key_sets_no_suppressed_address_free(session: Session) -> None:
