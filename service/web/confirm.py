@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import flask
 
 from service import db, links
-from service.subscribers import confirmation, consent
+from service.subscribers import addresses, confirmation, consent
 from service.subscribers.models import Confirmation
 from service.web import view
 
@@ -21,6 +21,8 @@ def ask(token: str) -> str | tuple[str, int]:
     found = _find(token)
     if found is None or not confirmation.open_at(found, datetime.now(UTC)):
         return _expired()
+    if _blocked(found):
+        return flask.render_template("public/blocked.html")
     if found.confirmed_at is not None:
         return _done(found, confirmation.Answer.ALREADY)
     return flask.render_template(
@@ -41,7 +43,7 @@ def press(token: str) -> str | tuple[str, int]:
     found = _find(token)
     if found is None or answer is confirmation.Answer.EXPIRED:
         return _expired()
-    return _done(found, answer)
+    return flask.render_template("public/blocked.html") if _blocked(found) else _done(found, answer)
 
 
 def _find(token: str) -> Confirmation | None:
@@ -50,6 +52,11 @@ def _find(token: str) -> Confirmation | None:
     if found is not None:
         view.speak(found.language)
     return found
+
+
+def _blocked(found: Confirmation) -> bool:
+    """They confirmed, and said "never again" after it: then the form can't bring them back."""
+    return addresses.blocked(session=db.reading(), email_key=found.subscriber.email_key)
 
 
 def _names(found: Confirmation) -> list[str]:

@@ -96,7 +96,10 @@ def test_a_second_press_and_the_other_link_find_nothing(visitor: Visitor) -> Non
     for answer in (visitor.post(mail.path("block")), visitor.get(mail.path("block"))):
         assert answer.status_code == 410
         assert "Drukte u eerder op de knop?" in words(answer)
-    assert visitor.post(mail.path("confirm")).status_code == 410
+    for answer in (visitor.post(mail.path("confirm")), visitor.get(mail.path("confirm"))):
+        assert answer.status_code == 410
+        assert "nooit meer mogen mailen? Dan kunt u zich pas weer aanmelden als u ons schrijft" in words(answer)
+        assert 'href="mailto:nieuws@vinkje.example"' in answer.text
     assert kept() == {"suppressions": 1}
 
 
@@ -158,7 +161,10 @@ def test_who_confirmed_first_can_still_say_so(visitor: Visitor) -> None:
     link = links.preferences(reader.id).removeprefix(settings.current().base_url)
     answer = visitor.post(link, data={"themes": "innovatie", "language": "nl"})
     assert (answer.status_code, "Mail ons, dan maken we dat ongedaan" in words(answer)) == (422, True)
-    assert "Bevestig" not in words(visitor.get(mail.path("confirm")))
+    for answer in (visitor.get(mail.path("confirm")), visitor.post(mail.path("confirm"))):
+        assert "We mailen u niet meer" in words(answer)
+        assert "evestig" not in words(answer)
+        assert "/preferences/" not in answer.text
 
 
 def test_a_block_of_a_request_that_vanished_says_so(visitor: Visitor, clock: time_machine.Traveller) -> None:
