@@ -26,6 +26,7 @@ CLOSE_BOOKS = "vinkje.close_books"
 PROBE_RELAY = "vinkje.probe_relay"
 READ_INBOX = "vinkje.read_inbox"
 APPLY_RETENTION = "vinkje.apply_retention"
+END_UNREACHABLE = "vinkje.end_unreachable"
 
 # A round of a million must not delay a sign-up, nor the clock: a queue for each.
 QUEUES = {
@@ -41,6 +42,7 @@ QUEUES = {
     PROBE_RELAY: "newsletter",
     READ_INBOX: "clock",
     APPLY_RETENTION: "clock",
+    END_UNREACHABLE: "clock",
 }
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from service import db, errors, jobs, mail, outbox, settings
-from service.delivery import nudges, rounds
+from service.delivery import nudges, rounds, unreachable
 from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
@@ -135,6 +135,14 @@ def _retained(line: retention.Line) -> int:
         return retention.apply(session=session, now=_now(), line=line)
 
 
+def end_unreachable(after: int) -> None:
+    """A step a job, so that no tick waits for all. A bell that is lost is rung again the next night, from the start."""
+    with db.transaction() as session:
+        last = unreachable.end_some(session=session, now=_now(), after=after)
+        if last:
+            jobs.enqueue(session, jobs.END_UNREACHABLE, last)
+
+
 JOBS: Mapping[str, Callable[..., None]] = {
     jobs.TICK: tick,
     jobs.TAKE_SIGNUP: take_signup,
@@ -148,6 +156,7 @@ JOBS: Mapping[str, Callable[..., None]] = {
     jobs.PROBE_RELAY: probe_relay,
     jobs.READ_INBOX: read_inbox,
     jobs.APPLY_RETENTION: apply_retention,
+    jobs.END_UNREACHABLE: end_unreachable,
 }
 
 

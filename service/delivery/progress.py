@@ -26,8 +26,8 @@ OVER = frozenset({IssueState.SENT, IssueState.SKIPPED, IssueState.CANCELLED})
 SHARE = 1 / 25
 
 WHY: dict[Trouble, str] = {
-    Trouble.DOWN: N_("The mail server doesn't answer."),
-    Trouble.LOGIN: N_("The mail server doesn't let us log in."),
+    Trouble.DOWN: N_("The mail server doesn’t answer."),
+    Trouble.LOGIN: N_("The mail server doesn’t let us log in."),
     Trouble.REFUSES: N_("The mail server refuses our mail."),
     Trouble.SLOW_DOWN: N_("The mail server had too much mail from us, and wants us to wait."),
 }

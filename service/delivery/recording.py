@@ -12,13 +12,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service import db
-from service.delivery import batches, outcomes
+from service.delivery import batches, endings, outcomes
 from service.delivery.batches import Claimed
 from service.delivery.models import Batch, Delivery, Doubt, Outcome
 from service.delivery.outcomes import Reader, Result
 from service.issues.models import Issue, IssueState
-from service.subscribers import addresses, unsubscribe
-from service.subscribers.models import EndReason, SuppressionReason
+from service.subscribers.models import Channel, EndReason
 
 TIMES = postgresql.ARRAY(DateTime(timezone=True))
 ARRAYS: dict[str, postgresql.ARRAY[Any]] = {
@@ -53,7 +52,14 @@ def record(
             _write(session, claimed, rows)
     for number in sorted(last):  # in one order: two rounds that bury the same readers must not wait for each other
         if last[number].dead:
-            _bury(session, now, last[number].reader)
+            endings.end(
+                session=session,
+                now=now,
+                subscriber_id=number,
+                email_key=last[number].reader.email_key,
+                reason=EndReason.HARD_BOUNCE,
+                channel=Channel.RELAY,
+            )
     return session.scalars(select(Issue.state).where(Issue.id == claimed.issue_id)).one()
 
 
@@ -158,9 +164,3 @@ def _upsert(given: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sql
             and_(Delivery.outcome == Outcome.GIVEN_UP, new.outcome != Outcome.DEFERRED),
         ),
     )
-
-
-def _bury(session: Session, now: datetime, reader: Reader) -> None:
-    """One hard bounce is enough (requirements 1.10)."""
-    addresses.suppress(session=session, now=now, email_key=reader.email_key, reason=SuppressionReason.HARD_BOUNCE)
-    unsubscribe.end_all(session=session, now=now, subscriber_id=reader.subscriber_id, reason=EndReason.HARD_BOUNCE)

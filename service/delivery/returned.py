@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session
 
 from service import db, errors, links, settings
-from service.delivery import report_counts, reports, return_faults, soft_bounces
+from service.delivery import endings, report_counts, reports, return_faults, soft_bounces
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
 from service.delivery.reports import Found, Sort
 from service.issues.models import Issue
@@ -29,17 +29,12 @@ from service.subscribers.models import (
     LetterKind,
     Subscriber,
     Subscription,
-    SuppressionReason,
 )
 
 BOUNCE, UNSUBSCRIBE = "b", "u"  # what a return address begins with (links.return_path)
 LONGEST_STATUS = 20
 LARGEST = 1024 * 1024  # octets that a door takes of one mail
 KINDS = {Sort(str(kind)): kind for kind in ReportKind}
-ENDS = {
-    EndReason.HARD_BOUNCE: SuppressionReason.HARD_BOUNCE,
-    EndReason.COMPLAINT: SuppressionReason.COMPLAINT,
-}
 
 log = structlog.get_logger()
 
@@ -51,7 +46,7 @@ class Ignored(StrEnum):
     FORGED = "forged"  # one that isn't ours
     GONE = "gone"  # about a reader or an issue that isn't there any more
     OUTDATED = "outdated"  # the reader has another address by now, or showed that mail reaches them
-    REPEATED = "repeated"  # we had this one
+    REPEATED = "repeated"  # we had this one, or one like it: nobody leaves twice
 
 
 @dataclass(frozen=True)
@@ -115,8 +110,10 @@ def _leave(session: Session, now: datetime, signed: tuple[str, int, int]) -> Sor
     _, subscriber_id, theme_id = signed
     if own_data.hold(session=session, subscriber_id=subscriber_id) is None:
         return Ignored.GONE
-    unsubscribe.leave(session=session, now=now, subscriber_id=subscriber_id, theme_id=theme_id, channel=Channel.REPORT)
-    return Sort.UNSUBSCRIBE
+    left = unsubscribe.leave(
+        session=session, now=now, subscriber_id=subscriber_id, theme_id=theme_id, channel=Channel.REPORT
+    )
+    return Sort.UNSUBSCRIBE if left else Ignored.REPEATED
 
 
 def _about(session: Session, signed: tuple[str, int, int]) -> About | None:
@@ -199,15 +196,16 @@ def _note(session: Session, now: datetime, about: About, kind: ReportKind, statu
 
 def _follow(session: Session, now: datetime, about: About, kind: ReportKind, status: str) -> None:
     reader = about.reader
-    if kind is ReportKind.COMPLAINT:
-        _end(session, now, reader, EndReason.COMPLAINT)
-    elif kind is ReportKind.FAULT:
+    if kind is ReportKind.FAULT:
         return_faults.weigh(session=session, issue_id=about.issue_id, status=status)
-    elif kind is ReportKind.HARD or soft_bounces.enough(session=session, now=now, subscriber_id=reader.id):
-        _end(session, now, reader, EndReason.HARD_BOUNCE)
-
-
-def _end(session: Session, now: datetime, reader: Subscriber, reason: EndReason) -> None:
-    """No mail says so: it wouldn't arrive, or wouldn't be welcome."""
-    addresses.suppress(session=session, now=now, email_key=reader.email_key, reason=ENDS[reason])
-    unsubscribe.end_all(session=session, now=now, subscriber_id=reader.id, reason=reason, channel=Channel.REPORT)
+        return
+    if kind is ReportKind.SOFT and not soft_bounces.enough(session=session, now=now, subscriber_id=reader.id):
+        return
+    endings.end(
+        session=session,
+        now=now,
+        subscriber_id=reader.id,
+        email_key=reader.email_key,
+        reason=EndReason.COMPLAINT if kind is ReportKind.COMPLAINT else EndReason.HARD_BOUNCE,
+        channel=Channel.REPORT,
+    )

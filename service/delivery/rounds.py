@@ -25,7 +25,7 @@ def start(*, session: Session, now: datetime, issue_id: int) -> Issue:
     """Cut the audience and let the workers go; an issue without readers is sent at once."""
     issue = models.lock(session=session, issue_id=issue_id)
     if issue.state is not IssueState.APPROVED:
-        raise errors.Conflict("This issue is “%(state)s”: it can't start.", state=str(issue.state))
+        raise errors.Conflict("This issue is “%(state)s”: it can’t start.", state=str(issue.state))
     issue.move(IssueState.SENDING)
     issue.held_since, issue.note = None, ""
     issue.cut_at = themes.cut(session=session, theme_id=issue.theme_id, now=now)
@@ -43,7 +43,7 @@ def send_now(*, session: Session, now: datetime, issue_id: int) -> Issue:
     """Don't wait for the hour; also lets go of an issue that was held."""
     issue = models.lock(session=session, issue_id=issue_id)
     if issue.state is not IssueState.APPROVED:
-        raise errors.Conflict("This issue is “%(state)s”: it can't start.", state=str(issue.state))
+        raise errors.Conflict("This issue is “%(state)s”: it can’t start.", state=str(issue.state))
     issue.send_at, issue.held_since, issue.note = now, None, ""
     jobs.enqueue(session, jobs.START_ROUND, issue.id)
     return issue

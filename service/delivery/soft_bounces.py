@@ -1,12 +1,15 @@
-"""Mails that came back for a reason that may pass: a mailbox that is full, a server that is away.
+"""Mails that don't arrive for a reason that may pass: a mailbox that is full, a server that is away.
 
-A row of them makes a dead address of it: four issues or more, over three weeks or more (requirements 1.10).
+A row of them makes a dead address of it: four issues or more, over three weeks or more (requirements 1.10). A report
+asks at once whether its row is long enough. Of what the relay refuses itself no report tells: the night asks for that.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -21,11 +24,52 @@ from service.subscribers.models import Channel, Consent, ConsentEvent, Letter, L
 ISSUES, DAYS = 4, 21
 # So long other mail servers try before they tell (RFC 5321 §4.5.4.1). No news that is younger isn't good news.
 STILL_TRIED = timedelta(days=5)
-LOOK_BACK = timedelta(days=365)
+# With eight themes that take turns, four issues of one theme lie 24 weeks apart.
+LOOK_BACK = timedelta(weeks=26)
+# A relay whose disk is full, or that takes no more of us today, refuses many. Of an issue of which it refused more
+# than this share, and more than so few, that says nothing about a reader.
+SHARE, FEW = 0.25, 2
+REFUSALS = (Outcome.REJECTED, Outcome.GIVEN_UP)
 
 
-def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
-    """Read from the newest to the last one that arrived: accepted, and nothing came back."""
+class Failed(NamedTuple):
+    """An issue that didn't arrive. `reported`: another mail server says so; else our relay refused it."""
+
+    issue_id: int
+    cut_at: datetime
+    reported: bool
+
+
+def enough(*, session: Session, now: datetime, subscriber_id: int, telling: Collection[int] | None = None) -> bool:
+    """Is the row long enough? `telling`: of which issues a refusal says something, when that is known already."""
+    row = _row(session, now, subscriber_id)
+    if not _long(row):
+        return False
+    if telling is None:
+        telling = tell(session=session, issue_ids=[one.issue_id for one in row])
+    return _long([one for one in row if one.reported or one.issue_id in telling])
+
+
+def tell(*, session: Session, issue_ids: Collection[int]) -> set[int]:
+    """Those of which the relay refused so few that it says something about them. Reads all their deliveries."""
+    refused = func.count().filter(Delivery.outcome.in_(REFUSALS))
+    query = (
+        select(Issue.id, Issue.audience, refused)
+        .join(Delivery, Delivery.issue_id == Issue.id)
+        .where(Issue.id.in_(issue_ids))
+        .group_by(Issue.id, Issue.audience)
+    )
+    return {
+        issue_id for issue_id, audience, count in session.execute(query) if count <= max(FEW, round(audience * SHARE))
+    }
+
+
+def _long(row: list[Failed]) -> bool:
+    return len(row) >= ISSUES and (row[0].cut_at.date() - row[-1].cut_at.date()).days >= DAYS
+
+
+def _row(session: Session, now: datetime, subscriber_id: int) -> list[Failed]:
+    """From the newest to the last one that arrived: accepted, and nothing came back."""
     since = max([now - LOOK_BACK, *_answered(session, subscriber_id)])
     kinds = defaultdict(set)
     for issue_id, kind in session.execute(
@@ -38,14 +82,15 @@ def enough(*, session: Session, now: datetime, subscriber_id: int) -> bool:
         .where(Issue.cut_at > since)
         .order_by(Issue.cut_at.desc())
     )
-    soft: list[datetime] = []
+    row: list[Failed] = []
     for issue_id, known, sent in session.execute(query):
         cut_at = known or now  # it has one: the query asked for it
-        if ReportKind.SOFT in kinds[issue_id] or (sent and _refused(sent)):
-            soft.append(cut_at)
+        reported = ReportKind.SOFT in kinds[issue_id]
+        if reported or (sent and _refused(sent)):
+            row.append(Failed(issue_id, cut_at, reported))
         elif sent and sent.outcome is Outcome.ACCEPTED and not kinds[issue_id] and cut_at < now - STILL_TRIED:
             break
-    return len(soft) >= ISSUES and (soft[0].date() - soft[-1].date()).days >= DAYS
+    return row
 
 
 def _refused(sent: Delivery) -> bool:

@@ -149,7 +149,7 @@ def settle(
     count = _settle(session, now, issue, word, wanted)
     if count != len(wanted):
         raise errors.Conflict(
-            "Some of these aren't uncertain any more, or are being sent. Nothing is changed: look at the list again."
+            "Some of these aren’t uncertain any more, or are being sent. Nothing is changed: look at the list again."
         )
     _log(issue, word, count, editor_id)
     return count
@@ -187,7 +187,7 @@ def _settle(session: Session, now: datetime, issue: Issue, word: Word, readers: 
         raise errors.Conflict("This issue is “%(state)s”: nothing of it is sent again.", state=str(issue.state))
     if word is Word.AGAIN and folded.counts(session=session, issue_id=issue.id):
         # A batch counts who left by the rows that are there.
-        raise errors.Conflict("This issue is too old: who got it isn't kept any more, so nothing of it is sent again.")
+        raise errors.Conflict("This issue is too old: who got it isn’t kept any more, so nothing of it is sent again.")
     batch_ids = _locked_batches(session, issue.id, readers)
     # Only what is in these: another batch may have been let go since we looked, and would stay as it is.
     locked = exists().where(Batch.id.in_(batch_ids), Delivery.subscriber_id.between(Batch.first_id, Batch.last_id))

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service import db
-from service.delivery import folded, rounds
+from service.delivery import folded, rounds, soft_bounces
 from service.delivery.models import Batch, BatchState, Delivery, DeliveryCount, Report
 from service.issues import models
 from service.issues.models import Issue, IssueState
 
-# Four issues in a row that don't arrive end a subscription (requirements 1.10). With eight themes that take turns,
-# four issues of one theme lie 24 weeks apart.
-KEEP = timedelta(weeks=26)
+KEEP = soft_bounces.LOOK_BACK  # nothing asks for longer who got an issue
 STEP = 1000
 OVER = (IssueState.SENT, IssueState.CANCELLED)
 

@@ -1,4 +1,5 @@
-"""When the table of retention.py is applied: once a night, at the first tick after three o'clock.
+"""The night's work, begun at the first tick after three o'clock: the table of retention.py is applied, and readers
+whom no mail reaches are ended.
 
 A night that was missed is made up for at the first tick there is. What is noted is that it was done, so that a bell
 that nobody heard, and a job that died, are rung for again.
@@ -26,6 +27,7 @@ def ring(*, session: Session, now: datetime) -> None:
     rung = heartbeat.last(session=session, name=RUNG)
     if done < last_three(now) and (rung is None or rung <= now - QUIET):
         go_on(session=session, now=now)
+        jobs.enqueue(session, jobs.END_UNREACHABLE, 0)
 
 
 def go_on(*, session: Session, now: datetime) -> None:

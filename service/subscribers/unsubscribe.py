@@ -17,9 +17,9 @@ EVIDENCE = {
 }
 
 
-def leave(*, session: Session, now: datetime, subscriber_id: int, theme_id: int, channel: Channel) -> None:
-    """End one theme (RFC 8058 §3.1: that recipient, that list). Nothing happens to who is out already."""
-    _end(session, now, subscriber_id, EndReason.UNSUBSCRIBED, channel, theme_id)
+def leave(*, session: Session, now: datetime, subscriber_id: int, theme_id: int, channel: Channel) -> bool:
+    """End one theme (RFC 8058 §3.1: that recipient, that list). False for who is out already: nothing happens."""
+    return _end(session, now, subscriber_id, EndReason.UNSUBSCRIBED, channel, theme_id)
 
 
 def leave_all(*, session: Session, now: datetime, subscriber_id: int, channel: Channel) -> None:
@@ -35,14 +35,15 @@ def end_all(
 
 def _end(
     session: Session, now: datetime, subscriber_id: int, reason: EndReason, channel: Channel, theme_id: int | None
-) -> None:
+) -> bool:
     query = select(Subscription).where(
         Subscription.subscriber_id == subscriber_id, Subscription.state.in_((State.ACTIVE, State.PENDING))
     )
     if theme_id is not None:
         query = query.where(Subscription.theme_id == theme_id)
-    held = query.order_by(Subscription.theme_id).with_for_update().execution_options(populate_existing=True)
-    for subscription in session.scalars(held):
+    query = query.order_by(Subscription.theme_id).with_for_update().execution_options(populate_existing=True)
+    held = session.scalars(query).all()
+    for subscription in held:
         subscription.state, subscription.end_reason, subscription.ended_at = State.ENDED, reason, now
         consent.record(
             session=session,
@@ -53,3 +54,4 @@ def _end(
             channel=channel,
             wording=consent.NONE,
         )
+    return bool(held)
