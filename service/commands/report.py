@@ -29,7 +29,7 @@ WORDS = {
     "forged": "with a return address that isn't ours",
     "gone": "about a reader or an issue that isn't there any more",
     "outdated": "about an address that changed or was confirmed since",
-    "repeated": "had before",
+    "repeated": "had before, or about who left already",
     "failed": "not handled: flagged in the mailbox",
 }
 

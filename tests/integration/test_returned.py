@@ -477,8 +477,9 @@ def test_a_mail_to_the_address_to_leave_by_ends_that_theme_and_no_other(app: fla
     assert take(came_back.leave(back)) is Sort.UNKNOWN, "an answer to the newsletter means nothing"
     assert take(came_back.away(to)) is Sort.AUTO_REPLY
     assert subscriptions() == [("active", "")] * 2
-    for _ in range(2):
-        assert take(came_back.leave(to, by="ander@gemeente.example")) is Sort.UNSUBSCRIBE, "the address says whom"
+    assert take(came_back.leave(to, by="ander@gemeente.example")) is Sort.UNSUBSCRIBE, "the address says whom"
+    assert take(came_back.leave(to)) is Ignored.REPEATED, "nobody leaves twice"
+    assert [counted()[sort] for sort in ("unsubscribe", "repeated")] == [1, 1]
     assert subscriptions() == [("active", ""), ("ended", "unsubscribed")]
     assert evidence() == [("withdrawn", "report")]
     assert suppressed() == []
