@@ -13,6 +13,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import flask
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import db, settings
 from service.delivery import returned
@@ -31,7 +32,10 @@ def take() -> flask.Response:
     if not secret:
         flask.abort(404)
     flask.request.max_content_length = returned.LARGEST
-    raw, now = flask.request.get_data(), datetime.now(UTC)
+    try:
+        raw, now = flask.request.get_data(), datetime.now(UTC)
+    except RequestEntityTooLarge:
+        return flask.Response("Larger than a megabyte.\n", 413, mimetype="text/plain")
     if not _signed(flask.request.headers.get(HEADER, ""), raw, secret, now):
         return flask.Response("Not signed.\n", 401, {"WWW-Authenticate": HEADER}, mimetype="text/plain")
     with db.transaction() as session:

@@ -120,7 +120,9 @@ def test_a_body_of_more_than_a_megabyte_is_refused_unread(visitor: Visitor) -> N
     large = b"X-Long: x\r\n" * (MEGABYTE // 11)
     assert post(visitor, large, signature(large)).status_code == 200
     large += b"x" * (MEGABYTE + 1 - len(large))
-    assert post(visitor, large, signature(large)).status_code == 413
+    given = post(visitor, large, signature(large))
+    assert (given.status_code, given.text) == (413, "Larger than a megabyte.\n")
+    assert given.mimetype == "text/plain", "a machine reads it"
     assert rows() == (0, {"unknown": 1})
 
 
