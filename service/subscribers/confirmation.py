@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, true, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, exists, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from service import themes
@@ -181,8 +181,13 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int], asked_
     session.execute(
         update(Subscription)
         .where(stale, Subscription.confirmed_at.is_not(None))
-        # Since when it is over stays: a stranger who fills in the form keeps nobody longer.
-        .values(state=State.ENDED, end_reason=EndReason.EXPIRED, ended_at=func.coalesce(Subscription.ended_at, now))
+        # Since when it is over, and why, stays: a stranger who fills in the form keeps nobody longer.
+        .values(
+            state=State.ENDED,
+            end_reason=func.coalesce(Subscription.end_reason, EndReason.EXPIRED),
+            ended_at=func.coalesce(Subscription.ended_at, now),
+            requested_at=func.coalesce(_asked_first(), Subscription.confirmed_at),
+        )
     )
     session.execute(delete(Subscription).where(stale))
     lonely = and_(
@@ -193,6 +198,18 @@ def _forget(*, session: Session, now: datetime, subscriber_ids: set[int], asked_
         ~exists().where(Letter.subscriber_id == Subscriber.id),
     )
     session.execute(delete(Subscriber).where(lonely))
+
+
+def _asked_first() -> ScalarSelect[datetime]:
+    """When the subscription was asked for that the reader did confirm; the form in vain wrote over it."""
+    asked = (ConsentEvent.REQUESTED, ConsentEvent.CHANGED, ConsentEvent.IMPORTED)
+    query = select(func.max(Consent.at)).where(
+        Consent.subscriber_id == Subscription.subscriber_id,
+        Consent.theme_id == Subscription.theme_id,
+        Consent.event.in_(asked),
+        Consent.at <= Subscription.confirmed_at,
+    )
+    return query.correlate(Subscription).scalar_subquery()
 
 
 def _in_vain(stale: ColumnElement[bool]) -> ColumnElement[bool]:

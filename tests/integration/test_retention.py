@@ -154,7 +154,7 @@ def test_a_strangers_form_keeps_nobody_longer(session: Session) -> None:
     signed_up(session, "innovatie", now=NOW + timedelta(days=700))
     pass_night(session, NOW + timedelta(days=704))
     row = session.scalars(select(Subscription)).one()
-    assert (row.state, row.end_reason, row.ended_at) == (State.ENDED, EndReason.EXPIRED, NOW)
+    assert (row.state, row.end_reason, row.ended_at) == (State.ENDED, EndReason.UNSUBSCRIBED, NOW)
     stays_until(session, Subscriber, NOW + keep("readers"))
 
 

@@ -159,15 +159,34 @@ def test_expiry_leaves_the_other_themes_and_their_evidence(session: Session) -> 
     assert [event for event, _, _ in events(session)] == ["requested", "confirmed"]
 
 
-def test_who_comes_back_and_does_not_confirm_stays_out(session: Session) -> None:
-    reader = make.reader(session, "saskia@gemeente.example", "innovatie")
-    unsubscribe.leave_all(session=session, now=NOW, subscriber_id=reader.id, channel=Channel.ONE_CLICK)
+@pytest.mark.parametrize("reason", [EndReason.UNSUBSCRIBED, EndReason.HARD_BOUNCE, EndReason.COMPLAINT])
+def test_a_form_that_nobody_confirms_leaves_an_end_as_it_was(session: Session, reason: EndReason) -> None:
+    """Why, since when, and what was before it: whoever typed this address has no say in that."""
     sign_up(session, "innovatie")
+    confirmation.confirm(session=session, now=NOW + timedelta(hours=1), confirmation_id=asked(session)[0].id)
+    left = NOW + timedelta(days=9)
+    subscriber_id = asked(session)[0].subscriber_id
+    unsubscribe.end_all(session=session, now=left, subscriber_id=subscriber_id, reason=reason, channel=Channel.REPORT)
+    sign_up(session, "innovatie", now=left + timedelta(days=1))
     assert states(session) == {"innovatie": "pending"}
-    confirmation.expire(session=session, now=NOW + timedelta(days=4))
+    confirmation.expire(session=session, now=left + timedelta(days=5))
     session.expire_all()
     row = session.scalars(select(Subscription)).one()
-    assert (row.state, row.end_reason) == (State.ENDED, EndReason.EXPIRED)
+    assert (row.state, row.end_reason) == (State.ENDED, reason)
+    assert (row.requested_at, row.confirmed_at, row.ended_at) == (NOW, NOW + timedelta(hours=1), left)
+    assert [event for event, _, _ in events(session)] == ["requested", "confirmed", str(unsubscribe.EVIDENCE[reason])]
+
+
+def test_who_came_in_without_a_form_and_lets_one_expire_was_asked_when_they_came(session: Session) -> None:
+    reader = make.reader(session, "saskia@gemeente.example", "innovatie")  # as an old file, whose evidence is gone
+    unsubscribe.leave_all(
+        session=session, now=NOW + timedelta(days=1), subscriber_id=reader.id, channel=Channel.ONE_CLICK
+    )
+    sign_up(session, "innovatie", now=NOW + timedelta(days=2))
+    confirmation.expire(session=session, now=NOW + timedelta(days=6))
+    session.expire_all()
+    row = session.scalars(select(Subscription)).one()
+    assert (row.end_reason, row.requested_at) == (EndReason.UNSUBSCRIBED, NOW)
 
 
 def test_preferences_add_with_evidence_and_remove_at_once(session: Session) -> None:
