@@ -71,8 +71,9 @@ def was_reached(*, session: Session, kind: str, who: str, at: datetime, caps: Ca
     return any(count(session=session, kind=kind, who=who, since=since, until=at) > most for since, most in spans)
 
 
-def forget(*, session: Session, kind: str, who: str) -> None:
-    session.execute(delete(Attempt).where(Attempt.kind == kind, Attempt.who == links.keyed_hash(kind, who)))
+def forget(*, session: Session, kind: str, who: str, since: datetime | None = None) -> None:
+    theirs = delete(Attempt).where(Attempt.kind == kind, Attempt.who == links.keyed_hash(kind, who))
+    session.execute(theirs if since is None else theirs.where(Attempt.at > since))
 
 
 def expire(*, session: Session, now: datetime) -> int:

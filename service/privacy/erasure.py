@@ -33,8 +33,11 @@ FOLLOWED = timedelta(hours=1)
 log = structlog.get_logger()
 
 
-def erase(*, session: Session, now: datetime, subscriber_id: int) -> None:
-    """Harmless to repeat. Whoever works on this reader is waited for: the reader's row is theirs first."""
+def erase(*, session: Session, now: datetime, subscriber_id: int, by_owner: bool = False) -> None:
+    """Harmless to repeat. Whoever works on this reader is waited for: the reader's row is theirs first.
+
+    `by_owner`: the press came out of the mailbox itself. They may want to come back at once.
+    """
     asked = session.get(Subscriber, subscriber_id)
     if asked is None:
         return
@@ -42,6 +45,8 @@ def erase(*, session: Session, now: datetime, subscriber_id: int) -> None:
     erase_held(session=session, now=now, subscriber_id=subscriber_id)
     # After it: who moves to this address holds that row before they touch their letter.
     _forget_letters(session, asked.email)
+    if by_owner:
+        signup.spare(session=session, now=now, email_key=asked.email_key)
 
 
 def erase_held(*, session: Session, now: datetime, subscriber_id: int) -> None:

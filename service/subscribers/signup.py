@@ -158,6 +158,12 @@ def forget(*, session: Session, email: str) -> None:
     session.execute(delete(SignupRequest).where(SignupRequest.id.in_(theirs)))
 
 
+def spare(*, session: Session, now: datetime, email_key: str) -> None:
+    """Let the next form for this address not be too soon after the last. The caps of a day and longer hold."""
+    shortest = min(span for span, _ in CAPS)
+    throttle.forget(session=session, kind=MAILED, who=email_key, since=now - shortest)
+
+
 def mailed_enough(*, session: Session, now: datetime, email_key: str) -> bool:
     """Whether an address that is nobody's yet had as many mails as one may get unasked."""
     return throttle.reached(session=session, kind=MAILED, who=email_key, now=now, caps=CAPS)

@@ -61,7 +61,7 @@ def erase(token: str) -> ResponseReturnValue:
         return _expired("data")
     subscriber_id = letter.subscriber_id
     with db.transaction() as session:
-        erasure.erase(session=session, now=now, subscriber_id=subscriber_id)
+        erasure.erase(session=session, now=now, subscriber_id=subscriber_id, by_owner=True)
     return flask.render_template("public/erased.html")
 
 

@@ -23,6 +23,7 @@ from tests import fakes, make
 from tests.integration import letterbox
 from tests.integration.conftest import Visitor
 from tests.integration.letterbox import words
+from tests.integration.operator import done
 from tests.make import NOW
 from worker import tasks
 
@@ -199,6 +200,60 @@ def test_forgetting_asks_first_and_then_leaves_nothing(visitor: Visitor, reader:
         assert answer.status_code == 410  # pressed twice, or looked again
     assert visitor.get(preferences(reader)).status_code == 404
     assert visitor.post(preferences(reader), data=ASK).status_code == 404
+
+
+def sign_up(visitor: Visitor) -> list[letterbox.Mail]:
+    """Saskia fills in the form: the page is the usual one. What is mailed."""
+    chosen = settings.current()
+    settings.use(chosen.model_copy(update={"form_min_seconds": 0}))
+    page = visitor.post("/subscribe", data={"email": SASKIA, "themes": "innovatie", "language": "nl"})
+    settings.use(chosen)
+    assert f"we sturen een mail naar {SASKIA}" in words(page)
+    with db.transaction() as session:
+        make.taken(session)
+    return letterbox.emptied()
+
+
+def join(visitor: Visitor) -> int:
+    """By form and button; gives the reader's number."""
+    (mail,) = sign_up(visitor)
+    visitor.post(mail.path("confirm"))
+    session = db.reading()
+    session.rollback()
+    return session.scalars(select(subscribers.Subscriber.id)).one()
+
+
+def test_who_had_themselves_forgotten_may_come_back_at_once(
+    visitor: Visitor, app: flask.Flask, clock: time_machine.Traveller
+) -> None:
+    """The press came out of the mailbox itself, so it's no stranger who fills it (requirements 4.4)."""
+    with db.transaction() as session:
+        make.theme(session, "innovatie")
+    link = fresh(visitor, join(visitor))
+    clock.shift(timedelta(minutes=3))
+    visitor.post(f"{link}/erase")
+    assert [mail.to for mail in sign_up(visitor)] == [SASKIA]
+    assert sign_up(visitor) == []  # for the next one who fills it in the cap is what it was
+
+
+def test_being_forgotten_frees_one_mail_and_no_cap_of_a_day(
+    visitor: Visitor, app: flask.Flask, clock: time_machine.Traveller
+) -> None:
+    """Neither for whom strangers fill in the form, nor when an operator erases."""
+    with db.transaction() as session:
+        make.theme(session, "innovatie")
+    number = join(visitor)
+    for _ in range(2):  # "you have this already", twice: three mails this day
+        clock.shift(timedelta(minutes=11))
+        assert len(sign_up(visitor)) == 1
+    clock.shift(timedelta(minutes=11))
+    link = fresh(visitor, number)
+    visitor.post(f"{link}/erase")
+    assert sign_up(visitor) == []
+    clock.shift(timedelta(days=1))
+    assert len(sign_up(visitor)) == 1
+    done(app, "privacy", "erase", SASKIA, "--yes")
+    assert sign_up(visitor) == []
 
 
 def test_a_letter_that_is_due_is_not_mailed_to_who_was_erased(visitor: Visitor, reader: int) -> None:
