@@ -42,6 +42,11 @@ def wording(name: str, language: str) -> Wording:
     return Wording(name=f"{name}.{language}", text=text, hash=hashlib.sha256(text.encode()).hexdigest())
 
 
+def was_read(name: str) -> bool:
+    """False for a text of ours that stands where we can't know the words: it says why."""
+    return name.partition("-")[0] not in ("elsewhere", "import")
+
+
 def record(
     *,
     session: Session,

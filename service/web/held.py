@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from service import i18n
 from service.i18n import N_
-from service.subscribers import address_change
-from service.subscribers.models import LetterKind
+from service.subscribers import address_change, consent
+from service.subscribers.models import Channel, ConsentEvent, LetterKind
 from service.web import view
 
 STATES = {
@@ -31,8 +31,8 @@ EVENTS = {
     "changed": N_("You gave permission"),
     "withdrawn": N_("You took your permission back"),
     "complaint": N_("You reported it as unwanted mail"),
-    "bounced": N_("Our mail couldn't be delivered"),
-    "imported": N_("Taken over from an older list"),
+    "bounced": N_("Our mail couldn’t be delivered"),
+    "imported": N_("You gave permission elsewhere"),
 }
 CHANNELS = {
     "web_form": N_("with the sign-up form"),
@@ -42,9 +42,10 @@ CHANNELS = {
     "unsubscribe_page": N_("on the page to leave"),
     "relay": N_("told by the mail server"),
     "report": N_("told by your mail provider"),
-    "import": N_("from a file"),
+    "import": N_("as an older list says: “%(source)s”"),  # in that file's own words
 }
-SOURCES = {address_change.SOURCE: N_("when you changed your address")}  # an import's is in its file's own words
+UNREAD_FORM = N_("with a form whose text we don’t know")
+SOURCES = {address_change.SOURCE: N_("when you changed your address")}
 OUTCOMES = {
     "accepted": N_("Taken by your mail server"),
     "deferred": N_("Tried; we try again later"),
@@ -117,17 +118,29 @@ def _state(row: Mapping[str, Any]) -> str:
 def _evidence(consents: Iterable[Mapping[str, Any]], theme: str) -> list[Line]:
     return [
         Line(
-            at=_moment(row["at"]),
+            at=_given(row),
             what=view.translate(EVENTS[row["event"]]),
             more=_how(row),
-            text=row["text"],
+            text=row["text"] if consent.was_read(row["wording"]) else "",
         )
         for row in consents
         if row["theme"] == theme
     ]
 
 
+def _given(row: Mapping[str, Any]) -> str:
+    """Of a list that knows only the day, its first moment is kept (service/subscribers/csv_rows.py)."""
+    at = datetime.fromisoformat(row["at"])
+    if row["event"] == ConsentEvent.IMPORTED and at.astimezone(i18n.HERE).time() == time.min:
+        return i18n.long_date(view.language(), at)
+    return _moment(row["at"])
+
+
 def _how(row: Mapping[str, Any]) -> str:
+    if row["channel"] == Channel.IMPORT:
+        return view.translate(CHANNELS["import"], source=row["source"])
+    if row["channel"] == Channel.WEB_FORM and not consent.was_read(row["wording"]):
+        return view.translate(UNREAD_FORM)
     source = SOURCES.get(row["source"])
     parts = (view.translate(CHANNELS[row["channel"]]), view.translate(source) if source else row["source"])
     return ", ".join(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from sqlalchemy import func, select
 
 from service import db, jobs, links, settings
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
-from service.subscribers import addresses, confirmation, consent, own_data, unsubscribe
+from service.subscribers import addresses, confirmation, consent, csv_rows, importing, own_data, signup, unsubscribe
 from service.subscribers import models as subscribers
 from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, SuppressionReason
 from service.web import held
@@ -97,6 +98,43 @@ def test_a_reader_asks_for_the_link_and_sees_everything(visitor: Visitor, reader
     assert "Een link naar uw gegevens" in said
     assert "Dat is 1 kenmerk" in said
     assert "werkt tot 11:00" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2024-05-01", "1 mei 2024:"),  # the day is all that is known
+        ("2024-05-01T14:30", "1 mei 2024, 14:30:"),
+        ("2024-12-01T00:00:01+01:00", "1 december 2024, 00:00:"),
+    ],
+)
+def test_who_came_from_an_older_list_reads_what_is_known_of_it(
+    app: flask.Flask, visitor: Visitor, clock: object, given: str, shown: str
+) -> None:
+    lines = io.StringIO(f"email,themes,consented_at,consent_source\n{SASKIA},innovatie,{given},beurs Gent\n")
+    with db.transaction() as session:
+        make.theme(session, "innovatie")
+        rows = list(csv_rows.read(lines, now=NOW, language="nl", smtputf8=False))
+        assert importing.take(session=session, now=NOW, lines=rows).added == 1
+        number = session.scalars(select(subscribers.Subscriber.id)).one()
+    page = visitor.get(fresh(visitor, number))
+    said = f"{shown} U gaf toestemming op een andere plek, zoals in een oudere lijst staat: “beurs Gent”."
+    assert said in words(page)
+    assert "<q" not in page.text  # there's nothing of ours that they read then
+    assert "U krijgt deze nieuwsbrief sinds 24 november 2026, 10:00" in words(page)
+
+
+def test_a_form_on_another_site_is_told_without_words_that_nobody_read(visitor: Visitor, clock: object) -> None:
+    with db.transaction() as session:
+        make.theme(session, "innovatie")
+        signup.sign_up(
+            session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="n", elsewhere=True
+        )
+        number = session.scalars(select(subscribers.Subscriber.id)).one()
+    letterbox.emptied()
+    said = words(visitor.get(fresh(visitor, number)))
+    assert "Aangevraagd, met een formulier waarvan we de tekst niet kennen." in said
+    assert consent.wording(consent.ELSEWHERE, "nl").text not in said
 
 
 def test_the_same_as_a_file(visitor: Visitor, reader: int) -> None:
