@@ -37,9 +37,11 @@ class _Keeper:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's hook
         content: Any = envelope.content
+        # Whoever delivers a mail at last writes down where it comes back to (RFC 5321 §4.4): a bounce can be tried.
+        back_to = (envelope.mail_from or "").strip("<>").encode("utf-8", "surrogateescape")
         path = self._folder / f"{time.time_ns():020d}.eml"
         half = path.with_suffix(".half")
-        half.write_bytes(content)
+        half.write_bytes(b"Return-Path: <" + back_to + b">\r\n" + content)
         half.rename(path)  # a reader of the folder sees whole mails only
         self._kept.append(path)
         while len(self._kept) > KEEP:

@@ -154,7 +154,25 @@ def test_it_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 for number in range(4):
                     line.sendmail("a@vinkje.example", "b@vinkje.example", f"Subject: {round_}.{number}\r\n\r\n.\r\n")
     kept = [path.read_bytes() for path in sorted((tmp_path / "mailbox").iterdir())]
-    assert [mail.partition(b"\r\n")[0].decode() for mail in kept] == [
+    assert [mail.splitlines()[1].decode() for mail in kept] == [
         f"Subject: {n}" for n in ("0.3", *["1.0", "1.1", "1.2", "1.3"])
     ]
     assert kept[-1].endswith(b"\r\n\r\n.\r\n")
+
+
+def test_a_caught_mail_says_where_it_comes_back_to(client: flask.testing.FlaskClient, folder: Path) -> None:
+    """So that a bounce of it can be tried. The server that delivers a mail writes that down (RFC 5321 §4.4)."""
+    own = "bounces+b12-345-0123456789abcdef0123@vinkje.example"
+    with mailbox.catching(folder.parent) as address:
+        port = int(address.removeprefix("smtp://127.0.0.1:").partition("?")[0])
+        with smtplib.SMTP("127.0.0.1", port) as line:
+            for sender in (own, ""):
+                line.sendmail(sender, "saskia@gemeente.example", a_mail("Nieuws"))
+    first, second = (path.read_bytes() for path in sorted(folder.iterdir()))
+    assert first.startswith(f"Return-Path: <{own}>\r\n".encode())
+    assert second.startswith(b"Return-Path: <>\r\n")  # what a bounce itself has
+    for path in folder.iterdir():
+        assert (
+            f"<dd>&lt;{own if own.encode() in path.read_bytes() else ''}&gt;</dd>"
+            in client.get(f"/mailbox/{path.stem}").text
+        )

@@ -26,7 +26,8 @@ def _fill(site: Site) -> None:
         source = pieces.fill(
             to="saskia@gemeente.example", message_id="<1@vinkje>", unsubscribe=unsubscribe, preferences=preferences
         )
-    (folder / f"{MAIL}.eml").write_bytes(source)
+    back_to = f"Return-Path: <bounces+b123456-12345678901-{'0' * 20}@vinkje.example>\r\n"
+    (folder / f"{MAIL}.eml").write_bytes(back_to.encode() + source)
     site.app.config["MAILBOX_DIR"] = folder
 
 
