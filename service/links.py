@@ -104,7 +104,7 @@ def read(purpose: Purpose, token: str) -> tuple[int, ...]:
         # Signing anew and comparing whole strings: base64 has several spellings of one signature.
         if hmac.compare_digest(_signed(payload, _derived(purpose, key)), token):
             return tuple(int(part) for part in payload.split("-"))
-    raise errors.LinkRefused("This link isn't valid. Perhaps a part of it got lost.")
+    raise errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost.")
 
 
 def token(purpose: Purpose, *numbers: int) -> str:

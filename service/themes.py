@@ -78,7 +78,7 @@ def chosen(*, session: Session, slugs: Collection[str]) -> Sequence[Theme]:
     wanted = set(slugs)
     found = [theme for theme in open_themes(session=session) if theme.slug in wanted]
     if len(found) != len(wanted):
-        raise errors.Refused("themes", "One of these themes isn't offered any more. Please choose again.")
+        raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
     return found
 
 

@@ -85,13 +85,19 @@ def _strings(message: Message) -> tuple[str, ...]:
 
 def test_texts_are_found_at_all() -> None:
     assert len(texts()) > 200
-    assert "This link isn't valid. Perhaps a part of it got lost." in texts()
+    assert "This link isn’t valid. Perhaps a part of it got lost." in texts()
 
 
 def test_every_text_has_its_dutch() -> None:
     translated = {text for _, message in entries() for text in _ids(message) if all(_strings(message))}
     missing = {text: place for text, place in texts().items() if text not in translated}
     assert missing == {}
+
+
+def test_every_text_has_the_marks_of_print() -> None:
+    """’ “ ” and no typewriter's: in English and in Dutch."""
+    said = {**texts(), **{text: name for name, message in entries() for text in (*_ids(message), *_strings(message))}}
+    assert {text: place for text, place in said.items() if re.search("['\"`´]", text)} == {}
 
 
 def test_no_translation_is_a_guess_or_lacks_a_blank() -> None:

@@ -92,5 +92,5 @@ def unblock(email: str) -> None:
     address = addresses.parse(email, smtputf8=True)
     with db.transaction() as session:
         if not addresses.unblock(session=session, email_key=address.key):
-            raise errors.NotFound("This address isn't blocked.")
+            raise errors.NotFound("This address isn’t blocked.")
     click.echo("The address can sign up again.")

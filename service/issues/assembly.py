@@ -29,7 +29,7 @@ def assemble(*, session: Session, now: datetime, issue_id: int, top_up: bool = F
     if issue.state is IssueState.ASSEMBLED and not top_up:
         return issue
     if issue.state not in (IssueState.PLANNED, IssueState.SKIPPED, IssueState.ASSEMBLED):
-        raise errors.Conflict("This issue is “%(state)s”: it can't be assembled any more.", state=str(issue.state))
+        raise errors.Conflict("This issue is “%(state)s”: it can’t be assembled any more.", state=str(issue.state))
     _take_turn(session=session, theme_id=issue.theme_id)
     placed = len(issue.placements)
     found = _take(session=session, issue=issue, most=MOST_ITEMS - placed)
@@ -77,7 +77,7 @@ def drop(*, session: Session, now: datetime, issue_id: int, item_id: int) -> Non
             issue.placements.remove(placement)
             session.flush()
             return
-    raise errors.Conflict("This item doesn't stand in the issue any more.")
+    raise errors.Conflict("This item doesn’t stand in the issue any more.")
 
 
 def free_items(*, session: Session, issue: Issue) -> None:

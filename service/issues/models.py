@@ -79,7 +79,7 @@ class Issue(Base):
         """Raises Conflict for a move that is not in MOVES. Only on an issue that `lock` gave."""
         if to not in MOVES[self.state]:
             raise errors.Conflict(
-                "This issue is “%(state)s”, so it can't become “%(to)s”.", state=str(self.state), to=str(to)
+                "This issue is “%(state)s”, so it can’t become “%(to)s”.", state=str(self.state), to=str(to)
             )
         self.state = to
 

@@ -95,7 +95,7 @@ def replan(*, session: Session, now: datetime, issue_id: int, send_at: datetime)
     """Give an issue that hasn't started another hour in its week; one that was held is let go."""
     issue = models.lock(session=session, issue_id=issue_id)
     if issue.state not in models.EARLY:
-        raise errors.Conflict("This issue has started or ended: its hour can't change any more.")
+        raise errors.Conflict("This issue has started or ended: its hour can’t change any more.")
     issue.send_at = _hour(now=now, week=issue.week, send_at=send_at)
     issue.held_since = None
     return issue
@@ -144,7 +144,7 @@ def _hour(*, now: datetime, week: str, send_at: datetime | None) -> datetime:
         soon = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
         return thursday if thursday > now else min(soon, last - timedelta(minutes=1))
     if not first <= send_at < last:
-        raise errors.Refused("send_at", "This hour doesn't lie in week %(week)s.", week=number(week))
+        raise errors.Refused("send_at", "This hour doesn’t lie in week %(week)s.", week=number(week))
     if send_at < now - timedelta(minutes=1):
         raise errors.Refused("send_at", "This hour has gone. Choose a later one.")
     return send_at

@@ -120,7 +120,7 @@ def change_password(
     """Ends the editor's other sessions; the one of `token` goes on."""
     editor = _locked(session, editor_id)
     if not passwords.fits(current, editor.password_hash):
-        raise errors.Refused("current", "This isn't your current password.")
+        raise errors.Refused("current", "This isn’t your current password.")
     _set_password(editor, password)
     sessions.revoke_all(session=session, now=now, editor_id=editor.id, but=token)
     return editor

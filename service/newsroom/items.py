@@ -128,7 +128,7 @@ def _movable(session: Session, item_id: int) -> Item:
     if item is None:
         raise errors.NotFound("There is no item %(id)s.", id=item_id)
     if item.frozen_at is not None:
-        raise errors.Conflict("This item stands in an approved issue, so it can't be changed any more.")
+        raise errors.Conflict("This item stands in an approved issue, so it can’t be changed any more.")
     return item
 
 
@@ -152,7 +152,7 @@ def _title(text: str) -> str:
             "title", "The title has %(length)s characters; at most %(most)s are allowed.", length=len(title), most=TITLE
         )
     if not title.translate(JOINERS).isprintable():
-        raise errors.Refused("title", "The title holds characters that can't be shown.")
+        raise errors.Refused("title", "The title holds characters that can’t be shown.")
     return title
 
 
@@ -165,7 +165,7 @@ def _body(text: str) -> str:
             "body", "The text has %(length)s characters; at most %(most)s are allowed.", length=len(body), most=BODY
         )
     if any(ord(character) < 32 and character not in "\n\t" for character in body):
-        raise errors.Refused("body", "The text holds characters that can't be shown.")
+        raise errors.Refused("body", "The text holds characters that can’t be shown.")
     markup.check(body)
     return body
 

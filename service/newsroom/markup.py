@@ -65,7 +65,7 @@ def _refuse_unfit(tokens: list[Token], depth: int = 0) -> None:
         if depth >= DEEPEST:
             raise errors.Refused("body", "Lists or quotations lie too deep in each other.")
         if token.type == "image":
-            raise errors.Refused("body", "Pictures can't be in a mail. Link to the page that shows it.")
+            raise errors.Refused("body", "Pictures can’t be in a mail. Link to the page that shows it.")
         if token.type == "link_open" and not LINK.match(str(token.attrs.get("href", ""))):
             raise errors.Refused("body", "A link needs a whole web address, as in https://example.nl/page.")
         _refuse_unfit(token.children or [], depth)

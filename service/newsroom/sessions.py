@@ -58,7 +58,7 @@ def sign_in(*, session: Session, now: datetime, email: str, password: str, netwo
     editor = session.scalar(select(Editor).where(Editor.email == address)) if address.isprintable() else None
     may = editor is not None and editor.state is EditorState.ACTIVE
     if not passwords.fits(password, editor.password_hash if editor and may else "") or editor is None:
-        raise errors.Refused("password", "This address and password don't belong together.")
+        raise errors.Refused("password", "This address and password don’t belong together.")
     throttle.forget(session=session, kind="login_pair", who=f"{address} {network}")
     throttle.forget(session=session, kind="login_editor", who=address)
     editor.password_hash = passwords.renewed(password, editor.password_hash)

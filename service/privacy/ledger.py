@@ -78,9 +78,9 @@ def read(lines: Iterable[str]) -> Ledger:
         try:
             _take(found, *row)
         except (ValueError, TypeError):
-            raise errors.Refused("", "Line %(line)s of the ledger can't be read.", line=number) from None
+            raise errors.Refused("", "Line %(line)s of the ledger can’t be read.", line=number) from None
     if found.written_at is None:
-        raise errors.Refused("", "The ledger doesn't say when it was written. Is it whole?")
+        raise errors.Refused("", "The ledger doesn’t say when it was written. Is it whole?")
     return found
 
 

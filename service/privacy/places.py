@@ -84,7 +84,7 @@ def in_redis(*, spelled: Spelled) -> Counter[str]:
                 said = b"\n".join(_value(client, key))
                 found[f"redis {key.decode(errors='replace')}"] += spelled.inside(key) or spelled.inside(said)
     except redis.RedisError as fault:
-        raise errors.Conflict("Redis can't be searched: %(why)s.", why=type(fault).__name__) from None
+        raise errors.Conflict("Redis can’t be searched: %(why)s.", why=type(fault).__name__) from None
     return +found
 
 
@@ -99,7 +99,7 @@ def in_files(*, spelled: Spelled, skip: Collection[Path] = ()) -> Counter[str]:
         except FileNotFoundError:  # a mail that made room for a newer one
             continue
         except OSError as fault:
-            raise errors.Conflict("%(file)s can't be searched: %(why)s.", file=name, why=str(fault.strerror)) from None
+            raise errors.Conflict("%(file)s can’t be searched: %(why)s.", file=name, why=str(fault.strerror)) from None
         found[f"file {name}"] += stands
     return +found
 
@@ -148,7 +148,7 @@ def _bytes(value: object) -> bytes:
 def _value(client: Any, key: bytes) -> Iterable[bytes]:
     kind = client.type(key)
     if kind not in KINDS:
-        raise errors.Conflict("Redis has a key of a kind we can't search: %(kind)s.", kind=kind.decode())
+        raise errors.Conflict("Redis has a key of a kind we can’t search: %(kind)s.", kind=kind.decode())
     return KINDS[kind](client, key)
 
 

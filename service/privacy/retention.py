@@ -53,7 +53,7 @@ TABLE = (
         ),
         N_("As long as you have a theme, and %(span)s after you left the last one. Then only totals are left."),
         N_(
-            "Without your address we can't send the newsletter. And the law asks us to show that we had your "
+            "Without your address we can’t send the newsletter. And the law asks us to show that we had your "
             "permission (GDPR, article 7)."
         ),
         keep=forgetting.EVIDENCE,
@@ -90,7 +90,7 @@ TABLE = (
         "attempts",
         N_("When you send a form: a scrambled mark of your e-mail address and one of your network."),
         N_("%(span)s."),
-        N_("With it we stop people who fill others' mailboxes or guess passwords."),
+        N_("With it we stop people who fill others’ mailboxes or guess passwords."),
         keep=throttle.KEEP,
         apply=throttle.expire,
         often=True,
@@ -105,12 +105,12 @@ TABLE = (
     ),
     Line(
         "deliveries",
-        N_("Whether your provider's mail server took our mail. Not whether you opened it."),
+        N_("Whether your provider’s mail server took our mail. Not whether you opened it."),
         N_(
             "%(span)s after the issue was sent or cancelled. Then only totals are left. If an issue stands still for "
             "%(span)s, we cancel it."
         ),
-        N_("So that nobody is missed, nobody gets an issue twice, and we stop mailing addresses that don't work."),
+        N_("So that nobody is missed, nobody gets an issue twice, and we stop mailing addresses that don’t work."),
         keep=folding.KEEP,
         apply=folding.deliveries,
     ),
@@ -127,7 +127,7 @@ TABLE = (
     ),
     Line(
         "dead_addresses",
-        N_("A scrambled mark of an address that doesn't work any more."),
+        N_("A scrambled mark of an address that doesn’t work any more."),
         N_("%(span)s after the mail came back."),
         N_("No newsletter goes to that address then."),
         keep=forgetting.DEAD_ADDRESS,
@@ -137,7 +137,7 @@ TABLE = (
         "refusals",
         N_("A scrambled mark of your address, if you reported our mail as spam or told us never to mail you again."),
         N_("Until you want our mail again: by signing up anew, or by writing to us if you said “never again”."),
-        N_("Without it we couldn't keep to your “no”."),
+        N_("Without it we couldn’t keep to your “no”."),
     ),
     Line(
         "erasures",
@@ -208,7 +208,7 @@ TABLE = (
     ),
     Line(
         "caught",
-        N_("This is a trial: mails aren't sent, but kept on this machine."),
+        N_("This is a trial: mails aren’t sent, but kept on this machine."),
         N_("The newest %(count)s mails."),
         N_("To look at them."),
         trial=True,

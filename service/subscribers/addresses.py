@@ -34,11 +34,11 @@ def parse(text: str, *, smtputf8: bool = False) -> Address:
     if not typed:
         raise errors.Refused("email", "Fill in your e-mail address, as in name@example.org.")
     if not typed.isprintable():
-        raise errors.Refused("email", "This e-mail address has a character that can't be in it. Type it again.")
+        raise errors.Refused("email", "This e-mail address has a character that can’t be in it. Type it again.")
     if len(typed) > LONGEST:
         raise errors.Refused("email", "This e-mail address is too long: 254 characters at most.")
     if "@" in typed and not smtputf8 and not typed.rpartition("@")[0].isascii():
-        raise errors.Refused("email", "We can't mail addresses with special letters before the @. Use another address.")
+        raise errors.Refused("email", "We can’t mail addresses with special letters before the @. Use another address.")
     try:
         # Reserved names such as .example are let through: a trial run uses them, and they harm nobody.
         found = validate_email(typed, check_deliverability=False, allow_smtputf8=smtputf8, globally_deliverable=False)
@@ -46,7 +46,7 @@ def parse(text: str, *, smtputf8: bool = False) -> Address:
         raise errors.Refused("email", "This is no e-mail address. Check it: name@example.org.") from None
     domain = found.ascii_domain or ""
     if "." not in domain or domain.rpartition(".")[2].isdigit():
-        raise errors.Refused("email", "The part after the @ isn't complete. Check it: name@example.org.")
+        raise errors.Refused("email", "The part after the @ isn’t complete. Check it: name@example.org.")
     if len(found.local_part.encode()) > LONGEST_LOCAL_PART:
         raise errors.Refused("email", "The part before the @ is too long: 64 characters at most.")
     email = f"{found.local_part}@{domain.lower()}"

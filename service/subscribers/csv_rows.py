@@ -97,7 +97,7 @@ def _fields(text: str, delimiter: str, names: list[str]) -> dict[str, str]:
     try:
         cells = next(csv.reader([text.rstrip("\n")], delimiter=delimiter, strict=True))
     except csv.Error:
-        raise errors.Refused("line", "The quotes in the line don't match.") from None
+        raise errors.Refused("line", "The quotes in the line don’t match.") from None
     if len(cells) < len(names) or any(cell.strip() for cell in cells[len(names) :]):
         raise errors.Refused(
             "line", "The line has %(found)d fields instead of %(wanted)d.", found=len(cells), wanted=len(names)

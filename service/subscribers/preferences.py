@@ -53,7 +53,7 @@ def change(
     if language not in i18n.LANGUAGES:
         raise errors.Refused("language", "Choose Dutch or English.")
     if set(slugs) - {theme.slug for theme, _ in shown.themes}:
-        raise errors.Refused("themes", "One of these themes isn't offered any more. Please choose again.")
+        raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
     added = {theme.id for theme, has in shown.themes if theme.slug in slugs and not has}
     if added:
         _check_mailable(session=session, email_key=shown.subscriber.email_key)

@@ -92,7 +92,7 @@ def ask_end(editor_id: int) -> str:
     return flask.render_template(
         "newsroom/ask.html",
         heading=view.translate("End access for %(name)s?", name=editor.name),
-        advice=view.translate("They are signed out at once and can't sign in any more. What they wrote stays."),
+        advice=view.translate("They are signed out at once and can’t sign in any more. What they wrote stays."),
         action=flask.url_for("editors.end", editor_id=editor_id),
         button=view.translate("End access"),
         back=flask.url_for("editors.listing"),

@@ -21,20 +21,20 @@ STATUS: dict[type[errors.VinkjeError], int] = {
 }
 
 HEADINGS = {
-    400: N_("We couldn't read that"),
-    403: N_("You can't do this"),
-    404: N_("This page isn't here"),
-    405: N_("That doesn't work here"),
+    400: N_("We couldn’t read that"),
+    403: N_("You can’t do this"),
+    404: N_("This page isn’t here"),
+    405: N_("That doesn’t work here"),
     409: N_("Something changed in the meantime"),
-    413: N_("That's too much to take in"),
-    422: N_("Something isn't right yet"),
-    429: N_("That's a bit too often"),
+    413: N_("That’s too much to take in"),
+    422: N_("Something isn’t right yet"),
+    429: N_("That’s a bit too often"),
     500: N_("Something went wrong on our side"),
-    503: N_("We can't be reached for a moment"),
+    503: N_("We can’t be reached for a moment"),
 }
 ADVICE = {
     400: N_("Please go back, reload the page and try again."),
-    403: N_("Your role doesn't allow this. Ask an administrator."),
+    403: N_("Your role doesn’t allow this. Ask an administrator."),
     404: N_("Perhaps the address was typed wrong, or the page has moved."),
     405: N_("Please start again from the first page."),
     413: N_("Please send less text."),

@@ -15,8 +15,8 @@ from service.issues.models import Issue, IssueState
 SOON = timedelta(minutes=15)
 STATES: dict[Trouble | None, str] = {
     None: N_("no trouble known"),
-    Trouble.DOWN: N_("doesn't answer"),
-    Trouble.LOGIN: N_("doesn't let us log in"),
+    Trouble.DOWN: N_("doesn’t answer"),
+    Trouble.LOGIN: N_("doesn’t let us log in"),
     Trouble.REFUSES: N_("refuses our mail"),
     Trouble.SLOW_DOWN: N_("wants us to wait"),
 }

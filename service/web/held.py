@@ -20,10 +20,10 @@ STATES = {
 }
 ENDS = {
     "unsubscribed": N_("you left"),
-    "hard_bounce": N_("our mail couldn't be delivered"),
+    "hard_bounce": N_("our mail couldn’t be delivered"),
     "complaint": N_("you reported it as unwanted mail"),
     "erased": N_("your data were erased"),
-    "expired": N_("the request wasn't confirmed in time"),
+    "expired": N_("the request wasn’t confirmed in time"),
 }
 EVENTS = {
     "requested": N_("Asked for"),
@@ -51,11 +51,11 @@ OUTCOMES = {
     "deferred": N_("Tried; we try again later"),
     "rejected": N_("Refused by your mail server"),
     "given_up": N_("Given up after several tries"),
-    "uncertain": N_("Sent; we don't know whether it arrived"),
+    "uncertain": N_("Sent; we don’t know whether it arrived"),
 }
 REPORTS = {
-    "hard": N_("Came back: the address doesn't exist"),
-    "soft": N_("Came back: couldn't be delivered at that moment"),
+    "hard": N_("Came back: the address doesn’t exist"),
+    "soft": N_("Came back: couldn’t be delivered at that moment"),
     "complaint": N_("Reported as unwanted mail"),
     "fault": N_("Came back: something in the mail was wrong"),
 }

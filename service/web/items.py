@@ -116,7 +116,7 @@ def withdraw(item_id: int) -> ResponseReturnValue:
     except errors.Conflict as fault:
         item = items.find(session=db.reading(), item_id=item_id)
         return _form(item, _typed(item), fault, preview=True), session.status(fault)
-    flask.flash(view.translate("The item is withdrawn: it won't go into an issue."))
+    flask.flash(view.translate("The item is withdrawn: it won’t go into an issue."))
     return flask.redirect(flask.url_for("items.edit", item_id=item_id))
 
 

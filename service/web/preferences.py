@@ -84,7 +84,7 @@ def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = N
     language = view.language()
     has = [theme.slug for theme, has in shown.themes if has]
     offered = sorted((theme for theme, _ in shown.themes), key=lambda theme: theme.name(language).casefold())
-    retired = view.translate("Not offered any more. Once you untick it, it's gone.")
+    retired = view.translate("Not offered any more. Once you untick it, it’s gone.")
     body = flask.render_template(
         "public/preferences.html",
         email=addresses.mask(shown.subscriber.email),

@@ -114,7 +114,7 @@ def guard() -> ResponseReturnValue | None:
     view.speak(editor.language)
     needed = NEEDS.get(request.endpoint)
     if needed is None or not editor.role.covers(needed):
-        raise errors.NotAllowed("Your role doesn't allow this. Ask an administrator.")
+        raise errors.NotAllowed("Your role doesn’t allow this. Ask an administrator.")
     refused = _checked_form()
     if refused is None and request.method == "POST":
         _note_presence()

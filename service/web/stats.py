@@ -38,7 +38,7 @@ ROUNDS = (
     ("uncertain", N_("Uncertain")),
     ("left", N_("Left before")),
     ("unsent", N_("Not sent")),
-    ("hard", N_("Came back: address doesn't work")),
+    ("hard", N_("Came back: address doesn’t work")),
     ("soft", N_("Came back: mailbox full or away")),
     ("fault", N_("Came back: mail refused")),
     ("complaint", N_("Reported as spam")),

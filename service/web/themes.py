@@ -36,7 +36,7 @@ def ask_retire(slug: str) -> str:
     return flask.render_template(
         "newsroom/ask.html",
         heading=view.translate("Retire “%(name)s”?", name=theme.name(view.language())),
-        advice=view.translate("Nobody can choose it any more. Who has it keeps it. You can't open it again."),
+        advice=view.translate("Nobody can choose it any more. Who has it keeps it. You can’t open it again."),
         action=flask.url_for("themes.retire", slug=slug),
         button=view.translate("Retire this theme"),
         back=flask.url_for("themes.listing"),

@@ -97,18 +97,18 @@ def _question(word: Word, count: int) -> tuple[str, str, str]:
     if word is Word.ARRIVED:
         return (
             i18n.ngettext(tongue, "Did this %(count)s mail arrive?", "Did these %(count)s mails arrive?", count),
-            view.translate("Counted as accepted. Who didn't get it after all, won't get it any more."),
+            view.translate("Counted as accepted. Who didn’t get it after all, won’t get it any more."),
             view.translate("Yes, count as accepted"),
         )
     if word is Word.AGAIN:
         return (
             i18n.ngettext(tongue, "Send this %(count)s mail again?", "Send these %(count)s mails again?", count),
-            view.translate("Who has it already, gets it twice. That can't be taken back."),
+            view.translate("Who has it already, gets it twice. That can’t be taken back."),
             view.translate("Yes, send again"),
         )
     return (
         i18n.ngettext(tongue, "Leave this %(count)s mail as it is?", "Leave these %(count)s mails as they are?", count),
-        view.translate("Counted as given up. Who didn't get it, won't get it any more."),
+        view.translate("Counted as given up. Who didn’t get it, won’t get it any more."),
         view.translate("Yes, leave as it is"),
     )
 

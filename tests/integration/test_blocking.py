@@ -1,4 +1,4 @@
-"""“This wasn't me, never mail me again”: the small link in the mail that a sign-up caused."""
+"""“This wasn’t me, never mail me again”: the small link in the mail that a sign-up caused."""
 
 from __future__ import annotations
 
@@ -203,5 +203,5 @@ def test_an_operator_undoes_it(visitor: Visitor, app: flask.Flask, clock: time_m
     assert kept() == {}
     _, mails = sign_up(visitor)
     assert [mail.to for mail in mails] == [EMAIL]
-    assert "isn't blocked" in refused(app, "subscriber", "unblock", EMAIL)
+    assert "isn’t blocked" in refused(app, "subscriber", "unblock", EMAIL)
     assert "no e-mail address" in refused(app, "subscriber", "unblock", "saskia")

@@ -71,7 +71,7 @@ def test_a_relay_in_trouble_says_which_and_when_it_is_tried_again(app: flask.Fla
     since, next_try = (datetime.fromisoformat(str(found[name])) for name in ("since", "next_try"))
     assert next_try - since == breaker.FIRST_PAUSE
     said = done(app, "relay", "show")
-    assert "The mail server doesn't answer." in said
+    assert "The mail server doesn’t answer." in said
     assert "421 4.3.0 Service not available" in said
 
 
@@ -163,7 +163,7 @@ def test_a_round_is_watched_to_its_end_line_by_line(app: flask.Flask, tmp_path: 
         had_their_turn(issue_id, 4)
         said("40 %, 40 of 100, 10 a second, 6 seconds left\n")
         tripped(text="Service not available")
-        said(f"Issue {issue_id} is paused: The mail server doesn't answer. Heard: 421 4.3.0 Service not available.")
+        said(f"Issue {issue_id} is paused: The mail server doesn’t answer. Heard: 421 4.3.0 Service not available.")
         said("Sending goes on by itself as soon as it does. Next try at ")
         with db.transaction() as session:
             breaker.heal(session=session, now=datetime.now(UTC))

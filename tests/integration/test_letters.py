@@ -65,7 +65,7 @@ def test_a_confirmation_is_no_newsletter(session: Session) -> None:
 def test_the_mail_speaks_the_visitors_language(session: Session) -> None:
     letter = compose(session, asked(session, "innovatie", language="en"))
     assert letter is not None
-    assert "Didn't you ask for this?" in text_of(letter)
+    assert "Didn’t you ask for this?" in text_of(letter)
 
 
 def test_a_second_try_is_the_same_mail(session: Session) -> None:

@@ -185,7 +185,7 @@ def test_each_sign_in_has_its_own_token_and_the_database_only_its_hash(session: 
 def test_every_wrong_pair_gets_one_answer(session: Session, email: str, password: str) -> None:
     _editor(session)
     editors.invite(session=session, now=NOW, email="joris@gemeente.example", name="J", role=Role.WRITER, language="nl")
-    with pytest.raises(errors.Refused, match="This address and password don't belong together"):
+    with pytest.raises(errors.Refused, match="This address and password don’t belong together"):
         _sign_in(session, email, password)
 
 

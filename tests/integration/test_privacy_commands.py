@@ -192,7 +192,7 @@ def test_each_kind_of_key_in_redis_is_searched(app: flask.Flask, valkey: str, ki
 
 def test_what_cant_be_searched_is_said(app: flask.Flask) -> None:
     settings.use(settings.current().model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    assert "Redis can't be searched" in refused(app, "privacy", "find", SASKIA)
+    assert "Redis can’t be searched" in refused(app, "privacy", "find", SASKIA)
 
 
 # The ledger.

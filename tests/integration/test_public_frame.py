@@ -94,7 +94,7 @@ def test_unknown_page_says_so_in_the_visitors_language(visitor: Visitor) -> None
     dutch, english = visitor.get("/nowhere"), visitor.get("/nowhere", headers={"Accept-Language": "en"})
     assert (dutch.status_code, english.status_code) == (404, 404)
     assert "Deze pagina is er niet" in dutch.text
-    assert "This page isn&#39;t here" in english.text
+    assert "This page isn’t here" in english.text
 
 
 def test_language_link_never_leads_to_another_site(visitor: Visitor) -> None:
@@ -159,7 +159,7 @@ def test_unforeseen_faults_are_calm_outside_and_logged_without_token(fragile: Vi
         (errors.NotFound("There is no theme “%(slug)s”.", slug="<b>"), 404),
         (errors.NotAllowed("Only chiefs may do this."), 403),
         (errors.Conflict("Somebody else was first."), 409),
-        (errors.LinkRefused("This link isn't valid. Perhaps a part of it got lost."), 404),
+        (errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost."), 404),
         (errors.Throttled("Wait a little.", seconds=90), 429),
         (errors.FenceLost("gone"), 500),
     ],

@@ -220,7 +220,7 @@ def test_page_offers_this_theme_or_all(visitor: Visitor, reader: int) -> None:
         ("all", "Stop all newsletters"),
     ]
     after = visitor.post(link, data={"scope": "theme"})
-    assert "You don't get the newsletter about Innovatie any more." in words(after)
+    assert "You don’t get the newsletter about Innovatie any more." in words(after)
     assert re.findall(r'name="scope" value="(\w+)"', after.text) == ["all"]
     assert states() == {"innovatie": "ended", "democratie": "active"}
     last = visitor.post(link, data={"scope": "all"})

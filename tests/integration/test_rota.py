@@ -52,7 +52,7 @@ def test_an_hour_in_a_week_that_changes_the_clock(session: Session, typed: str, 
 
 def test_sunday_evening_before_and_after_the_clock_changes_belongs_to_its_week(session: Session) -> None:
     assert rota.week_of(plan(session, "2027-W12", "2027-03-28T23:59").send_at) == "2027-W12"
-    with pytest.raises(errors.Refused, match="doesn't lie in week"):
+    with pytest.raises(errors.Refused, match="doesn’t lie in week"):
         plan(session, "2027-W43", "2027-11-01T00:00")
 
 

@@ -179,7 +179,7 @@ def test_twelve_weeks_or_twenty_six(app: flask.Flask) -> None:
 
 def test_an_empty_house_says_so(app: flask.Flask) -> None:
     desk = Desk(app, Role.WRITER)
-    assert "Er zijn nog geen thema's" in desk.text(STATS)
+    assert "Er zijn nog geen thema’s" in desk.text(STATS)
     assert len(desk.get(f"{STATS}/figures.csv").text.splitlines()) == 1
     with db.transaction() as session:
         make.theme(session)
