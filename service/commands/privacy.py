@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 from flask.cli import AppGroup
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service import db, errors, themes
 from service.commands.subscriber import FORMULA
@@ -49,13 +50,19 @@ def find_address(address: str, as_json: bool, gone: bool) -> None:
 @group.command("export")
 @click.argument("address", metavar="ADDRESS")
 def export_address(address: str) -> None:
-    """Everything about one reader, as JSON."""
-    key = addresses.parse(address, smtputf8=True).key
-    session = db.reading()
-    number = session.scalar(select(Subscriber.id).where(Subscriber.email_key == key))
-    if number is None:
-        raise errors.NotFound("No reader has this address.")
-    click.echo(json.dumps(export.of(session=session, subscriber_id=number), ensure_ascii=False, indent=2))
+    """Everything about one reader, as JSON. Of who is none: what waits, and whether they may be mailed.
+
+    Exit status 1 when nothing is held.
+    """
+    session, theirs = db.reading(), addresses.parse(address, smtputf8=True)
+    number = _reader(session, theirs)
+    if number is not None:
+        held = export.of(session=session, subscriber_id=number)
+    else:
+        held = export.of_address(session=session, address=theirs)
+        why = [f" It isn't mailed since {one['at'][:10]}: {one['reason']}." for one in held["marks"]["suppressions"]]
+        click.echo("".join(["No reader has this address.", *why]), err=True)
+    click.echo(json.dumps(held, ensure_ascii=False, indent=2))
 
 
 @group.command()
@@ -70,11 +77,17 @@ def erase(address: str, yes: bool) -> None:
     theirs = addresses.parse(address, smtputf8=True)
     if not yes:
         click.confirm(f"Erase everything about {theirs.email}? It can't be undone.", abort=True, err=True)
-    spelled = find.spelled(session=db.reading(), address=theirs)
-    if not find.everywhere(session=db.reading(), address=theirs, spelled=spelled).places:
+    session = db.reading()
+    spelled = find.spelled(session=session, address=theirs)
+    # Of who is no reader it may stand somewhere else; to look takes a while.
+    if (
+        _reader(session, theirs) is None
+        and not find.everywhere(session=session, address=theirs, spelled=spelled).places
+    ):
         raise errors.NotFound("This address stands nowhere, so nothing was erased. Is it spelled right?")
     with db.transaction() as session:
         erasure.erase_address(session=session, now=datetime.now(UTC), address=theirs)
+    # Not for the sake of the list: it is the proof that nothing is left.
     found = find.everywhere(session=db.reading(), address=theirs, spelled=spelled)
     _say(found)
     if found.places:
@@ -142,6 +155,10 @@ def replay_ledger(file: TextIO) -> None:
     click.echo(f"{counted['erased']} readers erased again, {counted['ended']} not to be mailed any more.")
     if behind:
         click.echo(f"Row numbers moved on for {', '.join(behind)}.")
+
+
+def _reader(session: Session, address: addresses.Address) -> int | None:
+    return session.scalar(select(Subscriber.id).where(Subscriber.email_key == address.key))
 
 
 def _say(found: Found) -> None:

@@ -13,7 +13,8 @@ from service import errors, settings
 from service.delivery.models import Delivery, Report
 from service.issues.models import Issue
 from service.privacy import marks
-from service.subscribers import consent
+from service.subscribers import addresses, consent
+from service.subscribers.addresses import Address
 from service.subscribers.models import (
     Confirmation,
     Consent,
@@ -29,6 +30,10 @@ from service.themes import Theme
 from service.throttle import Attempt
 
 FORMAT = 1  # a new number when what stands under a name changes
+LETTERS = select(
+    Letter.kind, Letter.email.label("address"), Letter.language,
+    Letter.asked_at, Letter.mailed_at, Letter.failed_at, Letter.used_at,
+).order_by(Letter.id)  # fmt: skip
 
 
 def of(*, session: Session, subscriber_id: int) -> dict[str, Any]:
@@ -44,12 +49,28 @@ def of(*, session: Session, subscriber_id: int) -> dict[str, Any]:
         "created_at": _moment(reader.created_at),
         "subscriptions": _subscriptions(session, subscriber_id),
         "consents": _consents(session, subscriber_id),
-        "forms": _forms(session, reader),
+        "forms": _forms(session, reader.email_key),
         "confirmations": _confirmations(session, subscriber_id),
         "letters": _letters(session, subscriber_id),
         "deliveries": _deliveries(session, subscriber_id),
         "reports": _reports(session, subscriber_id),
-        "marks": _marks(session, reader),
+        "marks": _marks(session, reader.email_key),
+    }
+
+
+def of_address(*, session: Session, address: Address) -> dict[str, Any]:
+    """The same of an address that no reader has: what waits or is known by a mark. Raises NotFound when there is none."""
+    forms, known_by = _forms(session, address.key), _marks(session, address.key)
+    letters = [row for row in _rows(session, LETTERS) if addresses.key(row["address"]) == address.key]
+    if not any((forms, letters, *known_by.values())):
+        raise errors.NotFound("Nothing is held about this address.")
+    return {
+        "format": FORMAT,
+        "kept_by": settings.current().organisation,
+        "address": address.email,
+        "forms": forms,
+        "letters": letters,
+        "marks": known_by,
     }
 
 
@@ -85,13 +106,13 @@ def _text(wording: str) -> str:
     return consent.wording(name, language).text if name else ""
 
 
-def _forms(session: Session, reader: Subscriber) -> list[dict[str, Any]]:
+def _forms(session: Session, email_key: str) -> list[dict[str, Any]]:
     """Sent in a moment ago, and not taken up yet."""
     query = select(
         SignupRequest.email.label("address"), SignupRequest.slugs.label("themes"), SignupRequest.language,
         SignupRequest.network, SignupRequest.elsewhere, SignupRequest.at,
     ).order_by(SignupRequest.id)  # fmt: skip
-    return [row for row in _rows(session, query) if row["address"].lower() == reader.email_key]
+    return [row for row in _rows(session, query) if addresses.key(row["address"]) == email_key]
 
 
 def _confirmations(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
@@ -112,15 +133,7 @@ def _confirmations(session: Session, subscriber_id: int) -> list[dict[str, Any]]
 
 
 def _letters(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
-    query = (
-        select(
-            Letter.kind, Letter.email.label("address"), Letter.language,
-            Letter.asked_at, Letter.mailed_at, Letter.failed_at, Letter.used_at,
-        )
-        .where(Letter.subscriber_id == subscriber_id)
-        .order_by(Letter.id)
-    )  # fmt: skip
-    found = _rows(session, query)
+    found = _rows(session, LETTERS.where(Letter.subscriber_id == subscriber_id))
     for row in found:
         if row["kind"] == LetterKind.ADDRESS_NEW:  # whether that one may be mailed is about another (requirements 4.6)
             row["mailed_at"] = row["failed_at"] = None
@@ -152,14 +165,12 @@ def _reports(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
     return _rows(session, query)
 
 
-def _marks(session: Session, reader: Subscriber) -> dict[str, Any]:
+def _marks(session: Session, email_key: str) -> dict[str, list[dict[str, Any]]]:
     """What is kept under a keyed hash: it can't be read back, and yet it's about this reader."""
-    known_by = marks.of(session=session, email_key=reader.email_key)
-    kinds = tuple(session.scalars(select(Attempt.kind).distinct()))
-    by_number = marks.under(purposes=kinds, value=str(reader.id))
+    known_by = marks.of(session=session, email_key=email_key)
     suppressed = select(Suppression.reason, Suppression.at).where(Suppression.address_hash.in_(known_by))
     erased = select(Erasure.at).where(Erasure.address_hash.in_(known_by))
-    tries = select(Attempt.kind, Attempt.at).where(Attempt.who.in_(known_by | by_number)).order_by(Attempt.id)
+    tries = select(Attempt.kind, Attempt.at).where(Attempt.who.in_(known_by)).order_by(Attempt.id)
     return {
         "suppressions": _rows(session, suppressed),
         "erasures": _rows(session, erased),

@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import flask
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import db, errors
+from service import db, errors, throttle
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
 from service.privacy import export
-from service.subscribers import addresses, confirmation, consent, own_data, signup, unsubscribe
+from service.subscribers import (
+    address_change,
+    addresses,
+    confirmation,
+    consent,
+    erasures,
+    own_data,
+    signup,
+    unsubscribe,
+)
 from service.subscribers.models import Channel, Confirmation, Letter, SuppressionReason
 from tests import make
+from tests.integration.operator import refused, vinkje
 from tests.make import NOW
 
 SASKIA = "Saskia.de.Vries@gemeente.example"
@@ -94,6 +105,49 @@ def test_nothing_of_another_is_in_it(session: Session) -> None:
     assert "bo.de.boer" not in json.dumps(data).lower()
     assert [form["themes"] for form in data["forms"]] == [["zorg"]]
     assert [data[part] for part in ("consents", "confirmations", "letters", "deliveries", "reports")] == [[]] * 5
+
+
+def test_an_editor_with_the_number_of_a_reader_is_another(session: Session) -> None:
+    number = make.reader(session, SASKIA).id
+    throttle.note(session=session, kind="invites", who=str(number), now=NOW)
+    session.flush()
+    assert export.of(session=session, subscriber_id=number)["marks"]["tries"] == []
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+def test_who_reads_nothing_and_may_not_be_mailed_is_told_so(app: flask.Flask, reason: SuppressionReason) -> None:
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=SASKIA.lower(), reason=reason)
+        erasures.note(session=session, now=NOW, email_key="bo@gemeente.example")
+    told = vinkje(app, "privacy", "export", SASKIA)
+    assert told.exit_code == 0
+    data = json.loads(told.stdout)
+    assert (data["format"], data["address"]) == (1, SASKIA)
+    assert data["marks"]["suppressions"] == [{"reason": str(reason), "at": "2026-11-24T09:00:00+00:00"}]
+    assert (data["marks"]["erasures"], data["forms"], data["letters"]) == ([], [], [])
+    assert told.stderr == f"No reader has this address. It isn't mailed since 2026-11-24: {reason}.\n"
+
+
+def test_what_else_is_held_of_an_address_that_is_no_readers(app: flask.Flask) -> None:
+    """Another reader typed it, as their own new one; and it waits in a form."""
+    with db.transaction() as session:
+        make.theme(session)
+        number = make.reader(session, "bo@gemeente.example").id
+        address_change.ask(session=session, now=NOW, subscriber_id=number, email=SASKIA)
+        signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="10.9.9.0/24")
+        erasures.note(session=session, now=NOW, email_key=SASKIA.lower())
+    told = vinkje(app, "privacy", "export", SASKIA.upper())
+    data = json.loads(told.stdout)
+    assert [each["kind"] for each in data["letters"]] == ["address_new"]
+    assert [each["themes"] for each in data["forms"]] == [["innovatie"]]
+    assert [each["kind"] for each in data["marks"]["tries"]] == ["signup_mail"]
+    assert len(data["marks"]["erasures"]) == 1
+    assert "bo@" not in told.stdout
+    assert told.stderr == "No reader has this address.\n"
+
+
+def test_of_an_address_that_nobody_knows_nothing_is_held(app: flask.Flask) -> None:
+    assert refused(app, "privacy", "export", SASKIA) == "vinkje: Nothing is held about this address."
 
 
 # Where a table's rows about a reader stand in the export; those of None are about nobody, or said elsewhere.

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +18,11 @@ import structlog
 from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select, text
 from sqlalchemy.orm import Session
 
-from service import db, heartbeat, settings
+from service import db, heartbeat, settings, throttle
 from service.newsroom.models import Editor, EditorState, Role
 from service.privacy import erasure, ledger, numbers, places
 from service.privacy.spellings import Spelled
-from service.subscribers import addresses, confirmation, signup
+from service.subscribers import address_change, addresses, confirmation, own_data, signup
 from service.subscribers.models import (
     Confirmation,
     EndReason,
@@ -86,7 +87,8 @@ def test_find_erase_and_find_again(folder: Path) -> None:
     (folder / "notes.txt").unlink()
     said = done(app, "privacy", "find", SASKIA, "--gone")
     assert (lines(said), marked(said)) == ({}, {"attempts.who", "erasures.address_hash"})
-    assert refused(app, "privacy", "export", SASKIA) == "vinkje: No reader has this address."
+    held = json.loads(done(app, "privacy", "export", SASKIA))
+    assert {name for name, told in held["marks"].items() if told} == {"tries", "erasures"}
 
 
 def test_erase_asks_first(app: flask.Flask) -> None:
@@ -102,6 +104,39 @@ def test_a_slip_of_the_pen_erases_nobody_and_says_so(app: flask.Flask) -> None:
     assert "This address stands nowhere" in refused(app, "privacy", "erase", "sakia@gemeente.example", "--yes")
     with db.transaction() as session:
         assert session.scalars(select(Erasure)).all() == []
+
+
+def test_each_try_of_an_address_is_found(app: flask.Flask) -> None:
+    """Whoever counts tries under another name is found too: the table says which names there are."""
+    number = joined()
+    with db.transaction() as session:
+        own_data.ask(session=session, now=NOW, subscriber_id=number)
+        address_change.ask(session=session, now=NOW, subscriber_id=number, email="saskia@nieuw.example")
+        throttle.note(session=session, kind="added later", who=KEY, now=NOW)
+        kinds = set(session.scalars(select(throttle.Attempt.kind)))
+    assert {signup.MAILED, own_data.ASKED, address_change.ASKED, "added later"} <= kinds
+    found = json.loads(done(app, "privacy", "find", SASKIA, "--json"))
+    assert found["marks"] == {"attempts.who": 4}
+    assert json.loads(done(app, "privacy", "find", "saskia@nieuw.example", "--json"))["marks"] == {"attempts.who": 1}
+
+
+def test_a_reader_s_erasure_is_searched_for_once(app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is left, after it. Before it, only the address of nobody is looked for: it may be spelled wrong."""
+    searches: list[Spelled] = []
+    search = places.in_tables
+
+    def noted(*, session: Session, spelled: Spelled) -> Counter[str]:
+        searches.append(spelled)
+        return search(session=session, spelled=spelled)
+
+    monkeypatch.setattr(places, "in_tables", noted)
+    joined()
+    done(app, "privacy", "erase", SASKIA, "--yes")
+    assert len(searches) == 1
+    with db.transaction() as session:
+        make.item(session, body="Mail bo@gemeente.example.")
+    assert "Places: 1" in vinkje(app, "privacy", "erase", "bo@gemeente.example", "--yes").stderr
+    assert len(searches) == 3
 
 
 def test_what_is_no_address_is_refused(app: flask.Flask) -> None:
