@@ -37,7 +37,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     result_expires=None,  # there are no results; beat would clean them every night
     beat_schedule=schedule.entries(chosen.tick_seconds),
-    beat_scheduler="celery.beat:Scheduler",  # no file for its memory: the database knows what is due
+    beat_scheduler="worker.beat:Scheduler",
 )
 
 

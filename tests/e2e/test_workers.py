@@ -17,6 +17,7 @@ from service.delivery import books
 from service.delivery.models import Batch, BatchState
 from service.subscribers.models import State, Subscriber, Subscription
 from tests import fakes, make, processes
+from tests.chaos.parts import Wire
 from tests.conftest import SECRET
 
 CELERY = ("celery", "-A", "worker.app")
@@ -92,6 +93,24 @@ def test_a_worker_that_is_asked_to_stop_finishes_its_mail_and_returns_the_rest(
     assert found.accepted == sink.taken.total() < 400
     assert (found.waiting, found.balance) == (400 - found.accepted, True)
     assert batch.state is BatchState.WAITING
+
+
+def test_beat_stops_when_it_is_asked_to_while_it_waits_for_redis(env: dict[str, str], tmp_path: Path) -> None:
+    """Between a command and its answer, where the request to stop comes in the shape of a broken connection."""
+    port = int(env["REDIS_URL"].rpartition(":")[2].partition("/")[0])
+    with Wire(port) as wire:
+        env["REDIS_URL"] = f"redis://127.0.0.1:{wire.port}/7"
+        with running(env, tmp_path, "beat") as started:
+            beat = started["beat"]
+
+            def rings() -> int:
+                return beat.text().count("Sending due task")
+
+            processes.wait_until(lambda: rings() > 1, 30, "it doesn't ring")
+            wire.cut()
+            before = rings()
+            processes.wait_until(lambda: rings() > before, 30, "it doesn't ring again")
+            assert beat.stop(seconds=4) == 0  # it would wait for the answer for five
 
 
 def test_a_worker_without_a_relay_says_so_at_once(env: dict[str, str]) -> None:
