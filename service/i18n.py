@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from babel import dates
+from babel import dates, numbers
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 LANGUAGES = ("nl", "en")
 NAMES = {"nl": "Nederlands", "en": "English"}
+LOCALES = {"nl": "nl_NL", "en": "en_GB"}  # the day before the month
 HERE = ZoneInfo("Europe/Amsterdam")
 
 
@@ -38,12 +40,24 @@ def translations(language: str) -> NullTranslations:
 
 
 def gettext(language: str, message: str, **params: object) -> str:
+    """A whole number among `params` is written as people write it: what is a name, such as an id or a year, comes as
+    text.
+    """
     translated = translations(language).gettext(message)
-    return translated % params if params else translated
+    return translated % _written(language, params) if params else translated
 
 
 def ngettext(language: str, one: str, many: str, count: int, **params: object) -> str:
-    return translations(language).ngettext(one, many, count) % {"count": count, **params}
+    return translations(language).ngettext(one, many, count) % _written(language, {"count": count, **params})
+
+
+def _written(language: str, params: Mapping[str, object]) -> dict[str, object]:
+    return {name: number(language, value) if type(value) is int else value for name, value in params.items()}
+
+
+def number(language: str, count: float, pattern: str | None = None) -> str:
+    """As in "2.006" in Dutch and "2,006" in English."""
+    return numbers.format_decimal(count, format=pattern, locale=LOCALES.get(language, language))
 
 
 def best_language(wanted: str) -> str | None:
@@ -62,6 +76,11 @@ def long_date(language: str, moment: datetime) -> str:
 def day_and_hour(language: str, moment: datetime) -> str:
     """As in "donderdag 3 december 2026, 09:00", in Europe/Amsterdam."""
     return dates.format_datetime(moment, "EEEE d MMMM y, HH:mm", tzinfo=HERE, locale=language)
+
+
+def days(language: str, first: date, last: date) -> str:
+    """As in "23–29 nov 2026" or "30 Nov – 6 Dec 2026"."""
+    return dates.format_interval(first, last, "yMMMd", locale=LOCALES[language])
 
 
 def hour(moment: datetime) -> str:

@@ -70,6 +70,17 @@ def test_the_clock_is_read_at_the_doors() -> None:
     assert {name for name in readers if not name.startswith((*CLOCK_READERS, *FILE_NAMERS))} == set()
 
 
+def test_numbers_and_dates_are_written_in_one_place() -> None:
+    """So that 2,006 never stands beside 2006, nor 23 Nov beside Nov 23."""
+    writers = {
+        module.name
+        for module in house.modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "babel"
+    }
+    assert writers == {"service/i18n.py"}
+
+
 def test_a_get_opens_no_transaction() -> None:
     """Who only looks changes nothing. What a view calls elsewhere, the scanner's story tells."""
     looked_at, writers = 0, []

@@ -117,7 +117,7 @@ def of(*, session: Session, now: datetime, issue_id: int, counted: bool = True) 
     """Raises NotFound. Not `counted`: without the books, at a fraction of the cost."""
     row = session.execute(select(Issue.state, Issue.note, Issue.audience).where(Issue.id == issue_id)).one_or_none()
     if row is None:
-        raise errors.NotFound("There is no issue %(id)s.", id=issue_id)
+        raise errors.NotFound("There is no issue %(id)s.", id=str(issue_id))
     ours = [sender for sender in limits.senders(session=session, now=now) if sender.issue_id == issue_id]
     rate = sum(sender.rate for sender in ours)
     seen = relay(session=session, now=now)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from babel import numbers
-
 from service import i18n
 
 BANDS = 4  # a band of readers is this many times the smallest count wide
@@ -81,4 +79,4 @@ def _said(count: Shown, language: str, pattern: str, signed: bool) -> str:
 
 
 def _number(count: int, language: str, pattern: str) -> str:
-    return "0" if count == 0 else numbers.format_decimal(count, format=pattern, locale=language)
+    return "0" if count == 0 else i18n.number(language, count, pattern)

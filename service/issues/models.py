@@ -112,7 +112,7 @@ class Edition(Base):
 def find(*, session: Session, issue_id: int) -> Issue:
     issue = session.get(Issue, issue_id)
     if issue is None:
-        raise errors.NotFound("There is no issue %(id)s.", id=issue_id)
+        raise errors.NotFound("There is no issue %(id)s.", id=str(issue_id))
     return issue
 
 
@@ -121,5 +121,5 @@ def lock(*, session: Session, issue_id: int) -> Issue:
     query = select(Issue).where(Issue.id == issue_id).with_for_update().execution_options(populate_existing=True)
     issue = session.scalar(query)
     if issue is None:
-        raise errors.NotFound("There is no issue %(id)s.", id=issue_id)
+        raise errors.NotFound("There is no issue %(id)s.", id=str(issue_id))
     return issue

@@ -135,7 +135,7 @@ def change_language(*, session: Session, editor_id: int, language: str) -> Edito
 def find(*, session: Session, editor_id: int) -> Editor:
     editor = session.get(Editor, editor_id)
     if editor is None:
-        raise errors.NotFound("There is no editor %(id)s.", id=editor_id)
+        raise errors.NotFound("There is no editor %(id)s.", id=str(editor_id))
     return editor
 
 
@@ -190,7 +190,7 @@ def _set_password(editor: Editor, password: str) -> None:
 def _locked(session: Session, editor_id: int) -> Editor:
     editor = session.get(Editor, editor_id, with_for_update=True, populate_existing=True)
     if editor is None:
-        raise errors.NotFound("There is no editor %(id)s.", id=editor_id)
+        raise errors.NotFound("There is no editor %(id)s.", id=str(editor_id))
     return editor
 
 

@@ -101,7 +101,7 @@ def problems(
 def find(*, session: Session, item_id: int) -> Item:
     item = session.get(Item, item_id)
     if item is None:
-        raise errors.NotFound("There is no item %(id)s.", id=item_id)
+        raise errors.NotFound("There is no item %(id)s.", id=str(item_id))
     return item
 
 
@@ -126,7 +126,7 @@ def waiting(*, session: Session) -> dict[int, int]:
 def _movable(session: Session, item_id: int) -> Item:
     item = session.get(Item, item_id, with_for_update={"of": Item}, populate_existing=True)
     if item is None:
-        raise errors.NotFound("There is no item %(id)s.", id=item_id)
+        raise errors.NotFound("There is no item %(id)s.", id=str(item_id))
     if item.frozen_at is not None:
         raise errors.Conflict("This item stands in an approved issue, so it can’t be changed any more.")
     return item

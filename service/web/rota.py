@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 
 import flask
-from babel import dates
 from flask.typing import ResponseReturnValue
 
-from service import db, errors, themes
+from service import db, errors, i18n, themes
 from service.issues import overview, rota
 from service.web import session, view
 
@@ -74,10 +73,5 @@ def _weeks(typed: str) -> list[tuple[str, str]]:
 
 
 def _week_in_words(monday: date) -> str:
-    first, last = monday, monday + timedelta(days=6)
-    return view.translate(
-        "Week %(week)s: %(first)s – %(last)s",
-        week=monday.isocalendar().week,
-        first=dates.format_date(first, "d MMM", locale=view.language()),
-        last=dates.format_date(last, "d MMM y", locale=view.language()),
-    )
+    days = i18n.days(view.language(), monday, monday + timedelta(days=6))
+    return view.translate("Week %(week)s: %(days)s", week=monday.isocalendar().week, days=days)

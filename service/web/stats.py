@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import flask
-from babel import dates
 from sqlalchemy.orm import Session
 
-from service import db, settings
+from service import db, i18n, settings
 from service.delivery import stats, stats_shown
 from service.delivery.stats import Round, ThemeStats, Week
 from service.delivery.stats_shown import Shown
@@ -142,7 +141,7 @@ def _week_name(week: str) -> str:
 def _week_days(week: str) -> str:
     """As in "23–29 nov 2026"."""
     monday = rota.monday(week)
-    return dates.format_interval(monday, monday + timedelta(days=6), "yMMMd", locale=view.language())
+    return i18n.days(view.language(), monday, monday + timedelta(days=6))
 
 
 def _file(found: Sequence[ThemeStats], name: str) -> flask.Response:

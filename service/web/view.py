@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import flask
-from babel import numbers
 from werkzeug.exceptions import HTTPException
 
 from service import i18n, settings
@@ -84,7 +83,7 @@ def _duration(seconds: float) -> str:
 
 
 def _number(count: float) -> str:
-    return numbers.format_decimal(count, locale=language())
+    return i18n.number(language(), count)
 
 
 def _asset(filename: str) -> str:

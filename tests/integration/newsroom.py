@@ -59,6 +59,10 @@ class Desk:
         assert page.status_code == 200, page.text
         return unescape(page.text)
 
+    def words(self, address: str) -> str:
+        """Of the page, without tags."""
+        return " ".join(re.sub(r"<[^>]*>", " ", self.text(address)).split())
+
     def post(
         self, address: str, form: dict[str, str] | None = None, *, seen: str = "/newsroom/account"
     ) -> TestResponse:

@@ -257,6 +257,18 @@ def test_what_cannot_be_taken_back_wants_a_tick(chief: Desk) -> None:
     assert chief.post(f"{issue}/send").status_code == 422
 
 
+@pytest.mark.parametrize(("language", "said"), [("nl", "1.006 lezers"), ("en", "1,006 readers")])
+def test_how_many_get_it_is_written_in_one_way(app: flask.Flask, chief: Desk, language: str, said: str) -> None:
+    issue, _ = _assembled(chief, "Een")
+    with db.transaction() as session:
+        for number in range(1006):
+            make.reader(session, f"p{number}@gemeente.example", "innovatie")
+    page = Desk(app, Role.CHIEF, email="bas@gemeente.example", language=language).words(issue)
+    assert f" {said}." in page
+    assert said.split()[0] in page.partition("Gegevens" if language == "nl" else "Facts")[2]
+    assert "1006" not in page
+
+
 def test_what_was_not_looked_at_is_not_approved(chief: Desk) -> None:
     issue, (one, _two) = _assembled(chief, "Een", "Twee")
     seen = _seen(chief, issue)

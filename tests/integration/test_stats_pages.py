@@ -70,6 +70,8 @@ def test_the_pages_tell_in_both_languages(app: flask.Flask, language: str) -> No
     assert thousand in theme
     assert thousand not in overview  # there it is part of a sum with a hidden number
     assert say("week %(week)s", week=48) + ", " + say("so far") in theme
+    for page in (overview, theme):
+        assert {"en": "16–22 Nov 2026", "nl": "16–22 nov 2026"}[language] in page
     assert say("Most new: %(count)s in %(week)s.", count="", week="")[:10] in theme
     assert desk.text(STATS).count("<svg") == 2  # the mark, and a chart
     assert {"en": "Statistics", "nl": "Statistiek"}[language] in words_of(desk.text("/newsroom/"))

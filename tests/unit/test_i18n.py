@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -28,8 +28,8 @@ def test_a_message_without_translation_stays_english() -> None:
     message = "No catalogue has this: %(what)s."
     for language in (*i18n.LANGUAGES, "de"):
         assert i18n.gettext(language, message, what="x") == "No catalogue has this: x."
-    assert i18n.ngettext("nl", "%(count)d bird", "%(count)d birds", 1) == "1 bird"
-    assert i18n.ngettext("nl", "%(count)d bird", "%(count)d birds", 2) == "2 birds"
+    assert i18n.ngettext("nl", "%(count)s bird", "%(count)s birds", 1) == "1 bird"
+    assert i18n.ngettext("nl", "%(count)s bird", "%(count)s birds", 2) == "2 birds"
 
 
 def test_dutch_comes_from_the_catalogues() -> None:
@@ -75,3 +75,32 @@ def test_dates_in_english() -> None:
 )
 def test_a_promised_span_is_said_exactly(length: timedelta, dutch: str, english: str) -> None:
     assert (i18n.span("nl", length), i18n.span("en", length)) == (dutch, english)
+
+
+@pytest.mark.parametrize(
+    ("count", "dutch", "english"), [(0, "0", "0"), (999, "999", "999"), (2006, "2.006", "2,006"), (2.5, "2,5", "2.5")]
+)
+def test_a_number_is_written_as_its_readers_write_it(count: float, dutch: str, english: str) -> None:
+    assert (i18n.number("nl", count), i18n.number("en", count)) == (dutch, english)
+
+
+def test_a_number_in_a_text_is_written_so_and_a_name_stays_as_it_is() -> None:
+    one, many = "%(count)s item is ready.", "%(count)s items are ready."
+    assert i18n.ngettext("nl", one, many, 2006) == "Er zijn 2.006 berichten klaar."
+    assert i18n.ngettext("en", one, many, 2006) == "2,006 items are ready."
+    assert i18n.gettext("nl", "about %(count)s", count=12345).endswith(" 12.345")
+    assert i18n.gettext("en", "There is no issue %(id)s.", id="12345") == "There is no issue 12345."
+
+
+@pytest.mark.parametrize(
+    ("first", "dutch", "english"),
+    [
+        (date(2026, 11, 23), "23–29 nov 2026", "23–29 Nov 2026"),
+        (date(2026, 11, 30), "30 nov – 6 dec 2026", "30 Nov – 6 Dec 2026"),
+        (date(2026, 12, 28), "28 dec 2026 – 3 jan 2027", "28 Dec 2026 – 3 Jan 2027"),
+    ],
+)
+def test_the_day_comes_before_the_month_in_both_languages(first: date, dutch: str, english: str) -> None:
+    last = first + timedelta(days=6)
+    said = [i18n.days(language, first, last).replace("\u2009", " ") for language in ("nl", "en")]
+    assert said == [dutch, english]
