@@ -1,7 +1,7 @@
 """DOOR: the `vinkje` command. `worker.up` adds `up` and calls `cli.main()`.
 
 Exit status: 0 done; 1 refused, with the reason on one line; 2 wrong usage or a bad setting;
-3 the database is away or its tables are not there.
+3 the database is away or its tables are not there; 4 an import that refused lines.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import db, errors, themes
-from service.commands.subscriber import FORMULA
+from service.commands import reasons
 from service.privacy import erasure, export, find, ledger, replay
 from service.privacy.find import Found
 from service.subscribers import addresses, consent, evidence
@@ -179,5 +179,4 @@ def _row(shown: evidence.Shown) -> list[str]:
         shown.email, shown.theme, str(shown.event), shown.at.isoformat(), str(shown.channel), shown.wording,
         words.text if words.hash == shown.wording_hash else "", shown.source,
     )  # fmt: skip
-    # A spreadsheet must not run what it reads (requirements 6.2).
-    return [f"'{value}" if value.startswith(FORMULA) else value for value in values]
+    return [reasons.plain(value) for value in values]

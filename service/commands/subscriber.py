@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections import Counter
@@ -16,56 +15,49 @@ import click
 from flask.cli import AppGroup
 
 from service import db, errors, settings
+from service.commands.reasons import Reasons
 from service.subscribers import addresses, csv_rows, importing
 from service.subscribers.csv_rows import Refusal, Row
 
 CHUNK = 1000
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+SOME_REFUSED = 4
 
 group = AppGroup("subscriber", help="Who reads.")
 
 
 @group.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_file(file: Path) -> None:
+@click.pass_context
+def import_file(context: click.Context, file: Path) -> None:
     """Take in readers who gave consent elsewhere.
 
     FILE is CSV in UTF-8 with the columns email, themes (slugs, “;” between), consented_at,
     consent_source and, when wanted, language. Lines that can't be taken are written with their number
-    and the reason beside it: those of readers.csv to readers.refused.csv. Safe to run twice. The exit status is 0,
-    also when lines were refused: the last line says how many.
+    and the reason beside it: those of readers.csv to readers.refused.csv; to DATA_DIR when that can't be.
+    Safe to run twice. Exit status 4: lines were refused, whole or in part.
     """
-    beside = file.with_suffix(".refused.csv")
     try:
-        with (
-            file.open(encoding=csv_rows.ENCODING, errors=csv_rows.BROKEN_BYTES) as source,
-            beside.open("w", encoding="utf-8", newline="") as refused,
-        ):
-            counted = _import(source, refused)
+        with file.open(encoding=csv_rows.ENCODING, errors=csv_rows.BROKEN_BYTES) as source, Reasons(file) as reasons:
+            counted = _import(source, reasons)
     except OSError as fault:
         raise click.FileError(str(fault.filename or file), fault.strerror) from None
-    finally:
-        if beside.exists() and not beside.stat().st_size:
-            beside.unlink()
     click.echo(
         f"{counted['added']} lines added, {counted['already']} already there, "
         f"{counted['partly']} added in part, {counted['refused']} refused."
     )
+    if reasons.written:
+        click.echo(f"The reasons stand in {' and '.join(map(str, reasons.written))}.")
     if counted["partly"] or counted["refused"]:
-        click.echo(f"The reasons stand in {beside}.")
+        context.exit(SOME_REFUSED)
 
 
-def _import(source: TextIO, refused: TextIO) -> Counter[str]:
+def _import(source: TextIO, reasons: Reasons) -> Counter[str]:
     counted: Counter[str] = Counter()
-    writer = csv.writer(refused)
     for lines in _chunks(source):
         with db.transaction() as session:
             taken = importing.take(session=session, now=datetime.now(UTC), lines=lines)
+            reasons.keep(taken.refusals)
         counted.update(added=taken.added, already=taken.already, partly=taken.partly, refused=taken.refused)
-        if taken.refusals and not refused.tell():
-            writer.writerow(("line", "reason"))
-        writer.writerows((line.line, _plain(line.reason)) for line in taken.refusals)
-        refused.flush()
     return counted
 
 
@@ -73,16 +65,13 @@ def _chunks(source: TextIO) -> Iterator[list[Row | Refusal]]:
     """Thousands of lines, with a bar on a terminal: in bytes, for nobody has counted the lines."""
     chosen = settings.current()
     lines = csv_rows.read(source, now=datetime.now(UTC), language=chosen.default_language, smtputf8=chosen.smtputf8)
-    size = os.fstat(source.fileno()).st_size
-    with click.progressbar(length=size, label="Importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    size = os.fstat(source.fileno()).st_size if source.seekable() else 0
+    hidden = not size or not sys.stderr.isatty()
+    with click.progressbar(length=size, label="Importing", file=sys.stderr, hidden=hidden) as bar:
         while chunk := list(islice(lines, CHUNK)):
             yield chunk
-            bar.update(source.buffer.tell() - bar.pos)
-
-
-def _plain(reason: str) -> str:
-    """A spreadsheet must not run what it reads (requirements 6.2)."""
-    return f"'{reason}" if reason.startswith(FORMULA) else reason
+            if size:
+                bar.update(source.buffer.tell() - bar.pos)
 
 
 @group.command("unblock")

@@ -59,7 +59,7 @@ def of(*, session: Session, subscriber_id: int) -> dict[str, Any]:
 
 
 def of_address(*, session: Session, address: Address) -> dict[str, Any]:
-    """The same of an address that no reader has: what waits or is known by a mark. Raises NotFound when there is none."""
+    """Of an address that no reader has: what waits, and what is known by a mark. Raises NotFound when nothing is."""
     forms, known_by = _forms(session, address.key), _marks(session, address.key)
     letters = [row for row in _rows(session, LETTERS) if addresses.key(row["address"]) == address.key]
     if not any((forms, letters, *known_by.values())):
