@@ -10,6 +10,7 @@ CREEP_SECONDS = 2.0  # after trouble: one connection more, each time
 CALM_SECONDS = 1.0  # one trouble is heard on many connections at once, and counts once
 LEAST_WANT = 20
 WINDOW_SECONDS = 5.0  # over which a rate is told
+BURST_SECONDS = 2.0  # after a start: what the limit had saved up goes out first, and says nothing of the pace
 
 
 class Pace:
@@ -22,6 +23,7 @@ class Pace:
         self._moved_at = 0.0
         self._slowed_at = float("-inf")
         self._sent = 0
+        self._began_at = 0.0
         self._recorded: deque[tuple[float, int]] = deque()
 
     def connections(self, now: float) -> int:
@@ -59,8 +61,13 @@ class Pace:
 
     def rate(self, now: float, recorded: int) -> float:
         """Messages a second over the last seconds, whatever batch they were of; `recorded` of them just now."""
+        while self._recorded and now - self._recorded[0][0] > WINDOW_SECONDS:
+            self._recorded.popleft()
+        if not self._recorded:
+            self._began_at = now
         self._recorded.append((now, recorded))
-        while now - self._recorded[0][0] > WINDOW_SECONDS:
+        steady = self._began_at if self.tokens is None else self._began_at + BURST_SECONDS
+        while len(self._recorded) > 1 and self._recorded[0][0] < steady:
             self._recorded.popleft()
         since, first = self._recorded[0]
         together = sum(count for _, count in self._recorded) - first  # of before the first

@@ -7,6 +7,7 @@ count each delivery: who looks often leaves them out now and then (`rest`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,13 +18,15 @@ from service import errors
 from service.delivery import books, breaker, limits, return_faults
 from service.delivery.books import Books
 from service.delivery.limits import Limits
-from service.delivery.models import Batch, BatchState, Relay, Trouble
+from service.delivery.models import Batch, BatchState, Relay, Sender, Trouble
 from service.i18n import N_
 from service.issues.models import Issue, IssueState
 
 OVER = frozenset({IssueState.SENT, IssueState.SKIPPED, IssueState.CANCELLED})
 # Counting may take this part of a watcher's time, so that watching slows no round down.
 SHARE = 1 / 25
+# A worker tells its rate over five seconds, and what went out each half second: nobody can see a smaller difference.
+BLUR = 0.1
 
 WHY: dict[Trouble, str] = {
     Trouble.DOWN: N_("The mail server doesn’t answer."),
@@ -119,8 +122,8 @@ def of(*, session: Session, now: datetime, issue_id: int, counted: bool = True) 
     if row is None:
         raise errors.NotFound("There is no issue %(id)s.", id=str(issue_id))
     ours = [sender for sender in limits.senders(session=session, now=now) if sender.issue_id == issue_id]
-    rate = sum(sender.rate for sender in ours)
     seen = relay(session=session, now=now)
+    rate = _rate(ours, seen.limits)
     pace = (
         min(rate, seen.limits.rate) if seen.limits.rate else rate
     )  # a lower limit is at work before the rate of the last seconds tells
@@ -157,13 +160,19 @@ def relay(*, session: Session, now: datetime) -> RelayState:
         own_rate=row.rate,
         workers=len(sending),
         connections=sum(sender.connections for sender in sending),
-        rate=sum(sender.rate for sender in sending),
+        rate=_rate(sending, most),
     )
 
 
 def rest(*, seconds: float) -> float:
     """How long the books should wait for their next count, when the last one took `seconds`."""
     return seconds / SHARE
+
+
+def _rate(sending: Sequence[Sender], most: Limits) -> float:
+    """Above the limit only when it truly was, as just after somebody lowered it."""
+    rate = sum(sender.rate for sender in sending)
+    return min(rate, most.rate) if most.rate and rate <= most.rate * (1 + BLUR) else rate
 
 
 def _done(session: Session, issue_id: int) -> int:

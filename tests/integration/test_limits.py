@@ -16,6 +16,7 @@ from service.delivery import breaker, limits
 from service.delivery.models import Relay, Trouble
 from tests.integration import races
 from tests.make import NOW
+from worker import pace
 
 SECOND = timedelta(seconds=1)
 
@@ -160,6 +161,26 @@ def test_what_is_saved_up_while_nobody_sends_is_a_second_of_it(session: Session)
     allow(1, rate=10)
     grant(session, 0)
     assert grant(session, 1000, NOW + timedelta(hours=1)) == 10
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_pace_that_is_told_never_exceeds_the_limit(session: Session, workers: int) -> None:
+    """Not even when a round starts, with what was saved up; and after a rest it starts again."""
+    allow(10, 60.0)
+    grant(session, 1, NOW - 60 * SECOND)
+    paces = [pace.Pace() for _ in range(workers)]
+    sent, told = [0] * workers, []
+    for half in [*range(20), *range(40, 60)]:
+        now = NOW + half * SECOND / 2
+        told.append(sum(mine.rate(half / 2, count) for mine, count in zip(paces, sent, strict=True)))
+        for number, mine in enumerate(paces):
+            mine.granted(grant(session, mine.want(), now))
+            sent[number] = mine.tokens or 0
+            for _ in range(sent[number]):
+                mine.sent()
+    assert max(told) <= 60.0
+    assert told[8:20] == [60.0] * 12
+    assert told[28:] == [60.0] * 12
 
 
 def test_less_than_one_a_second_is_one_now_and_then(session: Session) -> None:

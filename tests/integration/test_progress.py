@@ -113,6 +113,16 @@ def test_rate_and_time_left_are_of_the_workers_that_send_this_issue(session: Ses
     assert (found.relay.workers, found.relay.connections, found.relay.rate) == (4, 20, 104.0)
 
 
+@pytest.mark.parametrize(("measured", "told"), [(59.0, 59.0), (63.0, 60.0), (66.0, 60.0), (90.0, 90.0)])
+def test_a_pace_is_above_the_limit_only_when_that_was_seen(session: Session, measured: float, told: float) -> None:
+    """Of 63 nobody can say that it wasn't 60; 90 was seen, while the limit is being lowered."""
+    issue = going_out(session)
+    limits.change(session=session, now=NOW, connections=None, rate=60.0)
+    for name in ("one", "two"):
+        sends(session, name, issue.id, measured / 2)
+    assert (look(session, issue).rate, look(session, issue).relay.rate) == (told, told)
+
+
 def test_time_left_is_unknown_when_nothing_moves(session: Session) -> None:
     issue = going_out(session)
     assert look(session, issue).seconds_left is None  # nobody sends
