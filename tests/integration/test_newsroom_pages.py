@@ -217,6 +217,29 @@ def test_the_preview_is_the_mail_and_nothing_more_than_a_mail(chief: Desk) -> No
     assert chief.get(f"{issue}/preview/nl.txt").text == before
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (IssueState.ASSEMBLED, "Precies zoals hij wordt verstuurd."),
+        (IssueState.APPROVED, "Precies zoals hij wordt verstuurd."),
+        (IssueState.SENDING, "Precies zoals hij de deur uitgaat."),
+        (IssueState.PAUSED, "Precies zoals hij de deur uitgaat."),
+        (IssueState.SENT, "Precies zoals hij is verstuurd."),
+        (IssueState.CANCELLED, "Precies zoals hij is verstuurd."),
+    ],
+)
+def test_the_page_knows_whether_the_mail_was_sent(chief: Desk, state: IssueState, said: str) -> None:
+    issue, _ = _assembled(chief, "Een")
+    if state is not IssueState.ASSEMBLED:
+        _approve(chief, issue)
+    with db.transaction() as session:
+        found = session.scalars(select(Issue)).one()
+        found.state = state
+        if state not in (IssueState.ASSEMBLED, IssueState.APPROVED):
+            found.cut_at = datetime.now(UTC)
+    assert f"{said} De persoonlijke links werken hier niet." in chief.words(issue)
+
+
 def test_what_was_dropped_is_not_offered_as_newer(chief: Desk) -> None:
     issue, (one, _two) = _assembled(chief, "Een", "Twee")
     chief.post(f"{issue}/drop", {"item": str(one)})
