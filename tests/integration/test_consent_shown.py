@@ -193,8 +193,11 @@ def test_the_operator_lists_them_and_hears_of_one_without(app: flask.Flask) -> N
     assert listed[1]["at"] == "2026-11-25T09:00:00+00:00"
     assert done(app, "privacy", "consents", "--theme", "zorg").count("\n") == 2
     assert "no theme" in refused(app, "privacy", "consents", "--theme", "nergens")
+    assert done(app, "privacy", "consents", "--check") == "", "for cron: it mails nobody's address about"
+    assert vinkje(app, "privacy", "consents", "--check", "--theme", "zorg").exit_code == 2, "it looks at each theme"
     with db.transaction() as session:
         session.execute(delete(Consent).where(Consent.channel == Channel.PREFERENCES))
+    assert "Subscriptions without consent to show: 1" in refused(app, "privacy", "consents", "--check")
     result = vinkje(app, "privacy", "consents")
     assert (result.exit_code, result.stdout.count("\n")) == (1, 2)
     assert "Subscriptions without consent to show: 1" in result.stderr
