@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     # Older keys, newest first: links in old mails keep working after SECRET_KEY changes.
     secret_keys_previous: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     mail_from: urls.Sender = ""
-    organisation: str = ""
+    organisation: urls.Organisation = ""
     data_dir: Path = Path("data")
     port: int = Field(default=8000, ge=1, le=65535)
     host: str = "127.0.0.1"
@@ -69,8 +69,11 @@ class Settings(BaseSettings):
     proof_of_work: bool = False
     # Counts of people below it are shown as "fewer than".
     smallest_count: int = Field(default=5, ge=1, le=100)
-    # Who handles readers' data for us, as the privacy page names them (GDPR art. 13(1)(e)).
+    # For the privacy page (GDPR art. 13(1)): who handles readers' data for us, what of it leaves the European Economic
+    # Area ("none": nothing), and our data protection officer.
     processors: str = ""
+    transfers: str = ""
+    privacy_officer: urls.Sender = ""
 
     vinkje_password: str = Field(default="", repr=False, validation_alias=AliasChoices("VINKJE_PASSWORD"))
 
@@ -85,13 +88,6 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("organisation")
-    @classmethod
-    def _organisation(cls, value: str) -> str:
-        if value and ("," not in value or not value.isprintable()):
-            raise ValueError("give legal name and postal address on one line, with commas between (Tw 11.7)")
-        return value
 
     @model_validator(mode="after")
     def _signed(self) -> Settings:

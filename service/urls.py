@@ -113,6 +113,12 @@ def sender(value: str) -> str:
     return value
 
 
+def organisation(value: str) -> str:
+    if "," not in value or not value.isprintable():
+        raise ValueError("give legal name and postal address on one line, with commas between (Tw 11.7)")
+    return value
+
+
 def selector(value: str) -> str:
     """A name in DNS, below which a DKIM key is published (RFC 6376 §3.1)."""
     if value and not SELECTOR.fullmatch(value):
@@ -154,6 +160,7 @@ Redis = Annotated[str, _unless_empty(redis)]
 Smtp = Annotated[str, _unless_empty(smtp)]
 Base = Annotated[str, _unless_empty(base)]
 Sender = Annotated[str, _unless_empty(sender)]
+Organisation = Annotated[str, _unless_empty(organisation)]
 ReturnAddress = Annotated[str, _unless_empty(return_address)]
 Inbox = Annotated[str, _unless_empty(inbox)]
 

@@ -11,7 +11,7 @@ from service.issues import overview, rota
 from service.newsroom import items
 from service.newsroom.models import ItemState
 from service.subscribers import signup
-from service.web import session
+from service.web import privacy, session
 
 blueprint = flask.Blueprint("newsroom", __name__, url_prefix=session.ROOM)
 
@@ -30,4 +30,5 @@ def desk() -> str:
         ceiling=settings.current().signups_per_hour
         if session.may("admin") and signup.full(session=reading, now=now)
         else 0,
+        unsaid=privacy.unsaid() if session.may("chief") else [],
     )

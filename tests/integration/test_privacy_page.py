@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import flask
 import pytest
@@ -14,7 +15,7 @@ from service import db, links, settings
 from service.issues import editions
 from service.issues.models import Issue
 from service.newsroom.models import Role
-from service.privacy import retention
+from service.privacy import grounds, retention
 from service.subscribers import consent
 from tests import make
 from tests.integration.conftest import Visitor
@@ -61,7 +62,7 @@ class Table(HTMLParser):
         if self._into == "caption":
             self.caption += data
         elif self._into:
-            self.rows[-1][-1] += data
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
 
 
 def page(visitor: Visitor, language: str) -> str:
@@ -76,6 +77,12 @@ def table(visitor: Visitor, language: str) -> Table:
     return found
 
 
+def shown(line: retention.Line, language: str) -> list[str]:
+    """A row as the page has it: the ground stands with the reason."""
+    what, long, why = retention.row(line=line, language=language)
+    return [what, long, " ".join(filter(None, (why, grounds.words(key=line.key, language=language))))]
+
+
 def use(**chosen: object) -> None:
     settings.use(settings.current().model_copy(update=chosen))
 
@@ -85,7 +92,7 @@ def test_it_shows_the_table_word_for_word(visitor: Visitor, language: str) -> No
     found = table(visitor, language)
     head, *rows = found.rows
     assert head == COLUMNS[language]
-    assert rows == [list(retention.row(line=line, language=language)) for line in retention.TABLE if not line.trial]
+    assert rows == [shown(line, language) for line in retention.TABLE if not line.trial]
     assert found.tables == 1
     assert found.caption
     assert found.scopes == [["col"] * 3] + [["row", "", ""]] * len(rows)
@@ -106,6 +113,76 @@ def test_the_periods_are_those_that_were_decided(visitor: Visitor) -> None:
     assert spans["sessions"] == "7 dagen na het inloggen."
 
 
+def test_each_kind_of_data_has_its_ground(visitor: Visitor) -> None:
+    """GDPR art. 13(1)(c), by hand; what names nobody needs none."""
+    keys = [line.key for line in retention.TABLE if not line.trial]
+    said = dict(zip(keys, (why for _, _, why in table(visitor, "nl").rows[1:]), strict=True))
+    found = {key: why.partition(" Grondslag: ")[2] for key, why in said.items()}
+    assert found.pop("readers") == "uw toestemming en de wet."
+    assert found.pop("letters") == "de wet."
+    assert {key for key, ground in found.items() if not ground} == {"totals", "report_counts", "logs"}
+    assert {ground for ground in found.values() if ground} == {"ons belang."}
+    assert {"deliveries", "reports", "refusals", "dead_addresses", "editors", "sessions", "backups"} <= found.keys()
+    assert {line.key for line in retention.TABLE} == grounds.OF.keys()
+
+
+@pytest.mark.parametrize(
+    ("language", "articles"),
+    [("nl", ("onder a", "onder c", "onder f")), ("en", ("6.1.a", "6.1.c", "6.1.f"))],
+)
+def test_it_says_what_the_grounds_are(visitor: Visitor, language: str, articles: tuple[str, ...]) -> None:
+    text = page(visitor, language)
+    for article in articles:
+        assert article in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_names_every_right_with_its_article(visitor: Visitor, language: str) -> None:
+    rights = page(visitor, language).partition('id="rights"')[2].partition("</ul>")[0]
+    word = {"nl": "artikel", "en": "article"}[language]
+    assert re.findall(rf"\({word} (\d+)\)", rights) == ["15", "16", "17", "18", "20", "21"]
+
+
+def test_it_says_that_nobody_must_give_anything_and_no_computer_decides(visitor: Visitor) -> None:
+    """GDPR art. 13(2)(e) and (f)"""
+    text = page(visitor, "nl")
+    assert "U hoeft ons niets te geven" in text
+    assert "Zonder e-mailadres kunnen we u geen nieuwsbrief sturen" in text
+    assert "(AVG, artikel 22)" in text
+
+
+def test_what_leaves_europe_is_what_the_setting_says(visitor: Visitor) -> None:
+    """GDPR art. 13(1)(f). Unset, it claims neither the one nor the other."""
+    outside = "gaan naar landen buiten de Europese Economische Ruimte:"
+    stays = "blijven in de Europese Economische Ruimte"
+    unset = page(visitor, "nl")
+    assert outside not in unset
+    assert stays not in unset
+    assert "Vraag ons of er gegevens buiten de Europese Economische Ruimte komen" in unset
+    use(transfers="Relaas <VS> (mail), met modelcontracten")
+    named = page(visitor, "nl")
+    assert f"{outside} Relaas <VS> (mail), met modelcontracten." in named
+    assert "<VS>" not in visitor.get("/privacy").text
+    for word in ("none", "None.", "geen"):
+        use(transfers=word)
+        text = page(visitor, "nl")
+        assert stays in text
+        assert outside not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("Jo Fraanje <fg@vink.example>", "Jo Fraanje, "), ("fg@vink.example", "")],
+)
+def test_the_officer_stands_there_when_there_is_one(visitor: Visitor, given: str, name: str) -> None:
+    """GDPR art. 13(1)(b)"""
+    assert "functionaris" not in page(visitor, "nl")
+    use(privacy_officer=given)
+    text = " ".join(page(visitor, "nl").split())
+    assert "functionaris voor gegevensbescherming" in text
+    assert f'{name}<a href="mailto:fg@vink.example">fg@vink.example</a>' in text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_trial_says_that_mails_are_caught(app: flask.Flask, visitor: Visitor, language: str) -> None:
     app.config["MAILBOX_DIR"] = settings.current().data_dir
@@ -113,7 +190,7 @@ def test_a_trial_says_that_mails_are_caught(app: flask.Flask, visitor: Visitor, 
         rows = table(visitor, language).rows[1:]
     finally:
         del app.config["MAILBOX_DIR"]
-    assert rows == [list(retention.row(line=line, language=language)) for line in retention.TABLE]
+    assert rows == [shown(line, language) for line in retention.TABLE]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -153,13 +230,39 @@ def test_without_processors_it_names_the_kinds_there_can_be(visitor: Visitor) ->
     assert words not in page(visitor, "nl")
 
 
+def test_chiefs_are_told_what_the_page_does_not_say_yet(app: flask.Flask, doorbells: object) -> None:
+    """Once mail goes out for real: not on localhost, nor where mails are caught."""
+    desks = {role: Desk(app, role) for role in (Role.WRITER, Role.CHIEF, Role.ADMIN)}
+    heading = "De privacypagina is nog niet af"
+
+    def told() -> dict[Role, bool]:
+        return {role: heading in desk.text("/newsroom/") for role, desk in desks.items()}
+
+    nobody, chiefs = dict.fromkeys(desks, False), {Role.WRITER: False, Role.CHIEF: True, Role.ADMIN: True}
+    assert told() == nobody
+    use(smtp_url="smtp://relay.example")
+    assert told() == nobody
+    use(base_url="https://nieuws.example")
+    assert told() == chiefs
+    page = desks[Role.CHIEF].text("/newsroom/")
+    assert "PROCESSORS" in page
+    assert "TRANSFERS" in page
+    use(processors="Hostnet (server)")
+    page = desks[Role.CHIEF].text("/newsroom/")
+    assert "PROCESSORS" not in page
+    assert heading in page
+    use(transfers="geen")
+    assert told() == nobody
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_it_quotes_the_texts_that_readers_agree_to_now(visitor: Visitor, language: str) -> None:
+def test_it_quotes_every_text_that_evidence_can_name(visitor: Visitor, language: str) -> None:
     text = page(visitor, language)
-    for name in (consent.FORM, consent.CONFIRM, consent.PREFERENCES, consent.ADDRESS):
-        wording = consent.wording(name, language)
-        assert f"<dt>{wording.name}</dt>" in text
-        assert f"<dd>{wording.text}</dd>" in text
+    texts = re.findall(r"<dt><code>([^<]+)</code>[^<]*</dt>\s*<dd>([^<]+)</dd>", text)
+    published = {path.stem for path in (Path(consent.__file__).parent / "wordings").glob(f"*.{language}.txt")}
+    assert {name for name, _ in texts} == published  # of an older list, a form elsewhere, and of before
+    for name, said in texts:
+        assert said == consent.wording(name.removesuffix(f".{language}"), language).text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
