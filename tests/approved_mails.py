@@ -92,10 +92,11 @@ def every() -> dict[str, mail.Rendered]:
                 "address_new",
                 language=language,
                 old="s•••@gemeente.example",
+                alike=False,
                 address_url=f"{BASE}/address/346.w8Bv1Nc4Xz7Lk0Jh3Gf6Ds9Aq2We5Rt8Yu1Io4PpMnE",
                 until=moment,
             ),
-            "address_told": mail.render("address_told", language=language, new="s•••@provincie.example"),
+            "address_told": mail.render("address_told", language=language, new="s•••@provincie.example", alike=False),
             "issue": editions.sample(editions.render(issue=number, items=items, language=language), language=language),
             "invitation": mail.render(
                 "invitation",

@@ -66,6 +66,11 @@ def mask(email: str) -> str:
     return f"{local_part[:1]}•••@{domain}"
 
 
+def alike(one: str, other: str) -> bool:
+    """Two addresses that can't be told apart by their masks: then words must, for a longer mask tells strangers more."""
+    return key(one) != key(other) and mask(key(one)) == mask(key(other))
+
+
 def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
     """The first reason stays, unless the new one is the owner's own "never again"; also of two at once."""
     known = _known(session=session, email_key=email_key)

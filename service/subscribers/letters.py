@@ -73,13 +73,19 @@ def _address_new(letter: Letter) -> mail.Rendered:
         "address_new",
         language=letter.language,
         old=addresses.mask(letter.subscriber.email),
+        alike=addresses.alike(letter.subscriber.email, letter.email),
         address_url=links.address(letter.id),
         until=i18n.day_and_hour(letter.language, letter.asked_at + address_change.LIFE),
     )
 
 
-def _address_told(letter: Letter) -> mail.Rendered:
-    return mail.render("address_told", language=letter.language, new=addresses.mask(letter.subscriber.email))
+def _address_told(session: Session, letter: Letter) -> mail.Rendered:
+    return mail.render(
+        "address_told",
+        language=letter.language,
+        new=addresses.mask(letter.subscriber.email),
+        alike=addresses.alike(letter.subscriber.email, letter.email),
+    )
 
 
 RENDER = {

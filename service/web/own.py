@@ -97,6 +97,7 @@ def ask_change(token: str) -> ResponseReturnValue:
         "public/address.html",
         old=addresses.mask(letter.subscriber.email),
         new=addresses.mask(letter.email),
+        alike=addresses.alike(letter.subscriber.email, letter.email),
         names=_names(letter.subscriber_id),
         wording=consent.wording(consent.ADDRESS, view.language()).text,
     )

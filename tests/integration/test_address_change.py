@@ -123,6 +123,27 @@ def test_the_new_mailbox_decides_and_the_old_one_is_told(visitor: Visitor, reade
         assert session.scalars(select(Erasure.address_hash)).all() == [links.keyed_hash("erasure", OLD)]
 
 
+@pytest.mark.parametrize(
+    ("new", "alike"), [("s.devries@gemeente.example", True), ("sas@gemeente.example", True), (NEW, False)]
+)
+def test_two_addresses_that_look_alike_are_kept_apart_in_words(
+    visitor: Visitor, reader: int, data: str, new: str, alike: bool
+) -> None:
+    """A longer mask would tell more to whom a mail is forwarded."""
+    (mail,) = ask(visitor, data, new)
+    masked = f"s•••@{new.partition('@')[2].lower()}"
+    page = visitor.get(mail.path("address"))
+    assert f"het oude adres mailen, s•••@gemeente.example, moet naar het nieuwe: {masked}." in words(page)
+    changed = visitor.post(mail.path("address"))
+    assert f"We mailen u voortaan op uw nieuwe adres: {masked}." in words(changed)
+    (told,) = letterbox.emptied()
+    assert ("twee verschillende adressen" in words(page)) is alike
+    for text in (mail.text, told.text):
+        assert ("Dat is een ander adres dan dit" in " ".join(text.split())) is alike
+    assert OLD not in mail.text + page.text + changed.text
+    assert new not in page.text + changed.text + told.text
+
+
 def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, data: str) -> None:
     """The link to the data is dead once it was used for a change, and so is what a sign-up brought to the old mailbox.
     Not the links below old newsletters: they open themes and language, and never the address.
