@@ -79,7 +79,7 @@ def _address_new(letter: Letter) -> mail.Rendered:
     )
 
 
-def _address_told(session: Session, letter: Letter) -> mail.Rendered:
+def _address_told(letter: Letter) -> mail.Rendered:
     return mail.render(
         "address_told",
         language=letter.language,
