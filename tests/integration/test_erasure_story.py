@@ -39,7 +39,7 @@ from service.subscribers.models import (
 )
 from tests import make
 from tests.integration.conftest import Visitor
-from tests.integration.operator import done, vinkje
+from tests.integration.operator import vinkje
 from tests.integration.trips import Round
 from worker import journal, mailbox, redis_journal, tasks
 from worker.journal import MARK, Sign
@@ -178,7 +178,7 @@ def take_from_a_file(app: flask.Flask, folder: Path) -> None:
     file = folder / "list.csv"
     header = "email,themes,language,consented_at,consent_source\n"
     file.write_text(f"{header}{SASKIA},zorg,nl,2024-05-01,beurs\n{SASKIA},nergens,nl,x,y\n")
-    assert "1 lines added" in done(app, "subscriber", "import", file)
+    assert "1 lines added" in vinkje(app, "subscriber", "import", file).stdout
     refused = file.with_suffix(".refused.csv")
     assert traces(refused.read_bytes()) == []
     file.unlink()
