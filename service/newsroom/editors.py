@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import errors, i18n, jobs, throttle
+from service import db, errors, i18n, jobs, throttle
 from service.newsroom import passwords, sessions
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
 
@@ -146,7 +145,7 @@ def every(*, session: Session) -> Sequence[Editor]:
 def _new(
     session: Session, now: datetime, email: str, name: str, role: Role, language: str, state: EditorState
 ) -> Editor:
-    editor = Editor(
+    made = db.insert(session, Editor).values(
         email=_address(email),
         name=_name(name),
         role=role,
@@ -156,12 +155,11 @@ def _new(
         password_version=0,
         created_at=now,
     )
-    try:
-        with session.begin_nested():
-            session.add(editor)
-    except IntegrityError:  # two admins invite the same person at once
-        raise errors.Refused("email", "There is an editor with this address already.") from None
-    return editor
+    # Two admins may invite the same person at once. A statement that fails would put the address in PostgreSQL's log.
+    editor_id = session.scalar(made.on_conflict_do_nothing().returning(Editor.id))
+    if editor_id is None:
+        raise errors.Refused("email", "There is an editor with this address already.")
+    return session.get_one(Editor, editor_id)
 
 
 def _mail_invitation(session: Session, now: datetime, editor: Editor, by: int | None) -> Editor:

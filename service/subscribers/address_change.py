@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import errors, settings, throttle
+from service import db, errors, settings, throttle
 from service.subscribers import addresses, confirmation, consent, erasures, own_data, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
@@ -124,28 +123,37 @@ def _take(*, session: Session, now: datetime, reader: Subscriber, letter: Letter
     """The reader's own row gets the address; False when another reader has it. The row comes last, so that
     nobody who has a subscription of ours waits for it.
     """
-    old = reader.email
-    try:
-        with session.begin_nested():
-            for theme_id in _active(session=session, reader=reader):
-                consent.record(
-                    session=session,
-                    now=now,
-                    subscriber_id=reader.id,
-                    theme_id=theme_id,
-                    event=ConsentEvent.CHANGED,
-                    channel=Channel.PREFERENCES,
-                    wording=wording,
-                    source=SOURCE,
-                )
-            session.flush()
-            reader.email, reader.email_key = letter.email, addresses.key(letter.email)
-    except IntegrityError:
+    old, key = reader.email, addresses.key(letter.email)
+    theme_ids = _active(session=session, reader=reader)
+    if key != reader.email_key and not _claim(session=session, now=now, email_key=key):
         return False
+    for theme_id in theme_ids:
+        consent.record(
+            session=session,
+            now=now,
+            subscriber_id=reader.id,
+            theme_id=theme_id,
+            event=ConsentEvent.CHANGED,
+            channel=Channel.PREFERENCES,
+            wording=wording,
+            source=SOURCE,
+        )
+    session.flush()
+    reader.email, reader.email_key = letter.email, key
     _tell(session=session, now=now, owner=reader, reader=reader, old=old)
     if addresses.key(old) != reader.email_key:  # an old backup has it still
         erasures.note(session=session, now=now, email_key=addresses.key(old))
     return True
+
+
+def _claim(*, session: Session, now: datetime, email_key: str) -> bool:
+    """Whether this address is nobody's, and then only ours until commit: who inserts it waits for the row that was
+    here, also when that is gone again. An update that fails would put the address in PostgreSQL's log.
+    """
+    row = db.insert(session, Subscriber).values(email=email_key, email_key=email_key, language="nl", created_at=now)
+    claimed = session.scalar(row.on_conflict_do_nothing().returning(Subscriber.id))
+    session.execute(delete(Subscriber).where(Subscriber.id == claimed))
+    return claimed is not None
 
 
 def _hand_over(

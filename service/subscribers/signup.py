@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import errors, i18n, jobs, settings, themes, throttle
+from service import db, errors, i18n, jobs, settings, themes, throttle
 from service.subscribers import addresses, confirmation, consent
 from service.subscribers.models import (
     Channel,
@@ -193,14 +192,12 @@ def _found_or_made(*, session: Session, address: addresses.Address, language: st
     query = select(Subscriber).where(Subscriber.email_key == address.key).with_for_update(key_share=True)
     found = session.scalar(query)
     if found is None:
-        made = Subscriber(email=address.email, email_key=address.key, language=language, created_at=now)
-        try:
-            with session.begin_nested():
-                session.add(made)
-        except IntegrityError:  # another sign-up for this address was a moment earlier
-            found = session.scalars(query).one()
-        else:
-            found = made
+        # Another may be a moment earlier. A statement that fails then would put the address in PostgreSQL's log.
+        made = db.insert(session, Subscriber).values(
+            email=address.email, email_key=address.key, language=language, created_at=now
+        )
+        session.execute(made.on_conflict_do_nothing())
+        found = session.scalars(query).one()
     return found
 
 

@@ -4,6 +4,7 @@ commands and health checks works as a process, against a real PostgreSQL and a r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -78,6 +80,30 @@ def test_all_that_waits_for_another_waits_for_its_health() -> None:
             healthy = "service_completed_successfully" if other == "migrate" else "service_healthy"
             assert wait["condition"] == healthy
     assert "--appendonly yes" in " ".join(found["redis"]["command"])
+
+
+def test_postgresql_logs_no_value_of_a_row(postgres: Callable[[str], str]) -> None:
+    """Neither of a statement that fails nor of one that is logged: an address there would outlive its erasure."""
+    first, *options = services()["postgres"]["command"]
+    assert first == "postgres"
+    given = dict(option.split("=") for option in options if option != "-c")
+    with psycopg.connect(postgres("told"), autocommit=True) as connection:
+        shown = connection.execute("SHOW data_directory").fetchone()
+        assert shown is not None
+        log = Path(shown[0]) / "log"
+        connection.execute("CREATE TABLE told (email text UNIQUE)")
+        connection.execute("SET log_min_duration_statement = 0")
+        for wordy in (True, False):
+            before = log.stat().st_size
+            if not wordy:
+                for name, value in given.items():
+                    connection.execute(f"SET {name} = {value}")
+            for _ in range(2):
+                with contextlib.suppress(psycopg.errors.UniqueViolation):
+                    connection.execute("INSERT INTO told VALUES (%s)", [f"saskia{wordy}@gemeente.example"])
+            said = log.read_text()[before:]
+            assert "duplicate key value" in said
+            assert ("gemeente.example" in said) is wordy
 
 
 @pytest.mark.parametrize("secret", ["SECRET_KEY", "POSTGRES_PASSWORD"])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import flask
 import flask.testing
 import pytest
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
+from service import db
 from tests import fakes
 from tests.integration import trips
 
@@ -32,3 +35,15 @@ def visitor(app: flask.Flask) -> Visitor:
 def begin(app: flask.Flask, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]]) -> Iterator[trips.Begin]:
     with trips.beginning(app, relay) as begun:
         yield begun
+
+
+@pytest.fixture
+def server_log(app: flask.Flask) -> Callable[[], str]:
+    """What PostgreSQL wrote in its own log since the test began, in small letters; SQLite has none."""
+    if db.db.engine.dialect.name == "sqlite":
+        return lambda: ""
+    with db.db.engine.connect() as connection:
+        path = Path(connection.execute(text("SHOW data_directory")).scalar_one()) / "log"
+        assert connection.execute(text("SHOW log_error_verbosity")).scalar_one() == "default"
+    before = path.stat().st_size
+    return lambda: path.read_bytes()[before:].decode(errors="replace").lower()
