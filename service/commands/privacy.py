@@ -134,11 +134,13 @@ def _list(session: Session, slug: str | None) -> None:
 
 @group.command("ledger")
 def print_ledger() -> None:
-    """Erasures and suppressions as CSV, under keyed hashes: for `vinkje privacy replay` after a restore.
+    """Erasures, suppressions and who left which theme, as keyed hashes in CSV: for `vinkje privacy replay`, after a
+    restore.
 
     The tick keeps the same in DATA_DIR/ledger.csv.
     """
-    click.echo(ledger.text(ledger.of(session=db.reading()), datetime.now(UTC)), nl=False)
+    now = datetime.now(UTC)
+    click.echo(ledger.text(ledger.of(session=db.reading(), now=now), now), nl=False)
 
 
 @group.command("replay")
@@ -146,21 +148,24 @@ def print_ledger() -> None:
 def replay_ledger(file: TextIO) -> None:
     """Bring a restored database in line with a ledger; FILE may be - for standard input. Safe to run twice.
 
-    Whoever was erased since the backup goes again, whoever may not be mailed isn't, and no row number is used again.
-    Who signed up anew after that stays.
+    Whoever was erased since the backup goes again, whoever may not be mailed isn't, whoever left a theme is out of it,
+    and no row number is used again. Who signed up anew after that stays.
     """
     told = ledger.read(file)
     counted: Counter[str] = Counter()
-    step = replay.Step(0, 0, 0)
+    step = replay.Step(0, 0, 0, 0)
     while True:
         with db.transaction() as session:
             step = replay.readers(session=session, told=told, after=step.last)
-        counted.update(erased=step.erased, ended=step.ended)
+        counted.update(erased=step.erased, ended=step.ended, left=step.left)
         if not step.last:
             break
     with db.transaction() as session:
         behind = replay.marks(session=session, now=datetime.now(UTC), told=told)
-    click.echo(f"{counted['erased']} readers erased again, {counted['ended']} not to be mailed any more.")
+    click.echo(
+        f"{counted['erased']} readers erased again, {counted['ended']} not to be mailed any more, "
+        f"{counted['left']} themes left again."
+    )
     if behind:
         click.echo(f"Row numbers moved on for {', '.join(behind)}.")
 

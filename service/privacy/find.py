@@ -36,4 +36,5 @@ def everywhere(*, session: Session, address: Address, spelled: Spelled) -> Found
     stands += places.in_redis(spelled=spelled)
     stands += places.in_files(spelled=spelled, skip=skipped)
     hashes = marks.of(session=session, email_key=address.key)
-    return Found(stands, places.marked(session=session, hashes=hashes), [path.name for path in skipped])
+    marked = places.marked(session=session, hashes=hashes) + places.marked_files(hashes=hashes, skip=skipped)
+    return Found(stands, marked, [path.name for path in skipped])

@@ -24,6 +24,7 @@ OF: dict[str, tuple[str, ...]] = {
     "dead_addresses": (INTEREST,),
     "refusals": (INTEREST,),  # and the objection itself, art. 21(3)
     "erasures": (INTEREST,),
+    "leavings": (INTEREST,),
     "backups": (INTEREST,),
     "totals": (),  # what names nobody needs none
     "report_counts": (),

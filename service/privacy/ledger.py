@@ -1,8 +1,8 @@
-"""The ledger: who was erased and who may not be mailed, as keyed hashes, beside the database.
+"""The ledger: who was erased, who may not be mailed and who left which theme, as keyed hashes, beside the database.
 
-A backup knows nothing of an erasure that came after it. So the tick keeps a copy in DATA_DIR, and `vinkje privacy
-replay` brings a restored database back in line with it. The copy and the database both know when it was written: a
-database that knows less was restored, and the copy is left as it is until it was replayed.
+A backup knows nothing of an erasure that came after it, or of who left. So the tick keeps a copy in DATA_DIR, and
+`vinkje privacy replay` brings a restored database back in line with it. The copy and the database both know when it was
+written: a database that knows less was restored, and the copy is left as it is until it was replayed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import errors, folder, heartbeat, settings
-from service.privacy import numbers
-from service.subscribers.models import Erasure, Suppression, SuppressionReason
+from service.privacy import forgetting, numbers
+from service.subscribers import leavings, unsubscribe
+from service.subscribers.models import Consent, Erasure, Suppression, SuppressionReason
 
 FILE = "ledger.csv"
 HEADER = ["what", "of", "value", "at"]
@@ -35,20 +36,23 @@ _told: list[tuple[datetime | None, ...]] = []  # of which copy and database this
 
 @dataclass
 class Ledger:
-    """`erasures` and `suppressions` by keyed hash; `used`: numbers.py."""
+    """`erasures`, `suppressions` and `left` by keyed hash; `used`: numbers.py."""
 
     erasures: dict[str, datetime] = field(default_factory=dict)
     suppressions: dict[str, tuple[SuppressionReason, datetime]] = field(default_factory=dict)
+    left: dict[str, datetime] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     written_at: datetime | None = None
 
 
-def of(*, session: Session) -> Ledger:
+def of(*, session: Session, now: datetime) -> Ledger:
+    """Of who left longer ago than any backup is old it says nothing."""
     erased = session.execute(select(Erasure.address_hash, Erasure.at))
     refused = session.execute(select(Suppression.address_hash, Suppression.reason, Suppression.at))
     return Ledger(  # columns, not rows as objects: there may be a hundred thousand
         erasures={row.address_hash: row.at for row in erased},
         suppressions={hashed: (reason, at) for hashed, reason, at in refused},
+        left=leavings.known(session=session, since=now - forgetting.ERASURES),
         used=numbers.used(session=session),
     )
 
@@ -60,6 +64,7 @@ def text(found: Ledger, now: datetime) -> str:
     writer.writerow(HEADER)
     writer.writerows(["number", table, number, ""] for table, number in sorted(found.used.items()))
     writer.writerows(["erasure", of, "", at.isoformat()] for of, at in sorted(found.erasures.items()))
+    writer.writerows(["left", of, "", at.isoformat()] for of, at in sorted(found.left.items()))
     for hashed, (reason, at) in sorted(found.suppressions.items()):
         writer.writerow(["suppression", hashed, str(reason), at.isoformat()])
     writer.writerow(["written", "", "", now.isoformat()])  # last: a file that was cut off lacks it
@@ -97,6 +102,8 @@ def _take(found: Ledger, what: str, of: str, value: str, at: str) -> None:
         raise ValueError(of)
     elif what == "erasure":
         found.erasures[of] = moment
+    elif what == "left":
+        found.left[of] = moment
     elif what == "suppression":
         found.suppressions[of] = (SuppressionReason(value), moment)
     else:
@@ -119,14 +126,16 @@ def keep(*, session: Session, now: datetime) -> None:
 
 def _glance(session: Session, now: datetime, path: Path) -> tuple[object, ...]:
     """What differs when the copy or the database does. It can miss a mark that comes with an old date while another
-    goes: hence the hour.
+    goes, and one of who came back to a theme: hence the hour.
     """
+    ended = select(Consent.id).where(Consent.event.in_(unsubscribe.EVIDENCE.values())).order_by(Consent.id.desc())
     refused = select(Suppression.reason, func.count(), func.max(Suppression.at)).group_by(Suppression.reason)
     return (
         _stamp(path),
         heartbeat.last(session=session, name=WRITTEN),
         tuple(session.execute(select(func.count(), func.max(Erasure.at))).one()),
         {tuple(row) for row in session.execute(refused)},
+        session.scalar(ended.limit(1)),
         numbers.used(session=session),
         now.replace(minute=0, second=0, microsecond=0),
     )
@@ -141,19 +150,15 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _compare(session: Session, now: datetime, path: Path) -> None:
-    found = of(session=session)
+    found = of(session=session, now=now)
     found.written_at = heartbeat.last(session=session, name=WRITTEN)
     kept = _kept(path)
-    if kept is not None and _restored(kept, found):
+    if kept is not None and _restored(kept, found, now):
         both = (kept.written_at, found.written_at)
         if both not in _told:
             log.error("ledger_not_replayed", file=FILE)
             _told.append(both)
-    elif kept is None or (kept.erasures, kept.suppressions, kept.used) != (
-        found.erasures,
-        found.suppressions,
-        found.used,
-    ):
+    elif kept is None or replace(kept, written_at=None) != replace(found, written_at=None):
         folder.make(path.parent)
         folder.write_whole(path, text(found, now))
         heartbeat.beat(session=session, now=now, name=WRITTEN)
@@ -168,7 +173,7 @@ def replayed(*, session: Session, told: Ledger) -> None:
     heartbeat.beat(session=session, now=max(told.written_at, before or told.written_at), name=WRITTEN)
 
 
-def _restored(kept: Ledger, found: Ledger) -> bool:
+def _restored(kept: Ledger, found: Ledger, now: datetime) -> bool:
     """The database was told of a writing before that of `kept`, and lacks something that `kept` has. (A process that
     died just after writing also leaves an older time, and lacks nothing.)
     """
@@ -178,6 +183,7 @@ def _restored(kept: Ledger, found: Ledger) -> bool:
     return bool(
         kept.erasures.keys() - found.erasures.keys()
         or kept.suppressions.keys() - found.suppressions.keys()
+        or {one for one, at in kept.left.items() if at >= now - forgetting.ERASURES} - found.left.keys()
         or any(number > found.used.get(table, 0) for table, number in kept.used.items())
     )
 

@@ -6,6 +6,8 @@ backups, the relay's queue and whatever keeps our logs (addresses are never logg
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -44,6 +46,7 @@ NO_TEXT = (
 )
 BLOCK = 8 * 1024 * 1024
 OVERLAP = 4096  # more than any spelling of an address takes
+HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 BESIDE = ("", "-wal", "-shm", "-journal")  # what SQLite adds to its file's name
 
 
@@ -101,6 +104,17 @@ def in_files(*, spelled: Spelled, skip: Collection[Path] = ()) -> Counter[str]:
         except OSError as fault:
             raise errors.Conflict("%(file)s can’t be searched: %(why)s.", file=name, why=str(fault.strerror)) from None
         found[f"file {name}"] += stands
+    return +found
+
+
+def marked_files(*, hashes: set[str], skip: Collection[Path] = ()) -> Counter[str]:
+    """Files by their path in DATA_DIR that hold one of these keyed hashes, such as the ledger's copy."""
+    folder, wanted = settings.current().data_dir, {hashed.encode() for hashed in hashes}
+    found: Counter[str] = Counter()
+    for path in sorted(set(folder.rglob("*")) - set(skip)):
+        with contextlib.suppress(OSError):  # `in_files` said so
+            stands = path.is_file() and any(wanted & set(HASH.findall(block)) for block in _blocks(path))
+            found[f"file {path.relative_to(folder).as_posix()}"] += stands
     return +found
 
 

@@ -1,5 +1,5 @@
 """A database that was put back from a backup is brought in line with the ledger: who was erased since goes again,
-who may not be mailed isn't, and no row number comes a second time.
+who may not be mailed isn't, who left a theme is out of it, and no row number comes a second time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,18 @@ from sqlalchemy.orm import Session
 from service import links
 from service.privacy import erasure, ledger, numbers
 from service.privacy.ledger import Ledger
-from service.subscribers import addresses, erasures, unsubscribe
-from service.subscribers.models import Consent, EndReason, Subscriber, Suppression, SuppressionReason
+from service.subscribers import addresses, erasures, leavings, unsubscribe
+from service.subscribers.models import (
+    Channel,
+    Consent,
+    EndReason,
+    State,
+    Subscriber,
+    Subscription,
+    Suppression,
+    SuppressionReason,
+)
+from service.themes import Theme
 
 STEP = 500
 ENDS = {
@@ -25,11 +35,12 @@ ENDS = {
 
 
 class Step(NamedTuple):
-    """`last` is the reader to go on after; 0 when all were looked at."""
+    """`last` is the reader to go on after; 0 when all were looked at. `left`: themes."""
 
     last: int
     erased: int
     ended: int
+    left: int
 
 
 def readers(*, session: Session, told: Ledger, after: int) -> Step:
@@ -47,10 +58,32 @@ def readers(*, session: Session, told: Ledger, after: int) -> Step:
             erased += 1
         elif refused is not None and refused[1] > known_at:
             reason, at = refused
-            unsubscribe.end_all(session=session, now=at, subscriber_id=number, reason=ENDS[reason])
+            unsubscribe.end_all(
+                session=session, now=at, subscriber_id=number, reason=ENDS[reason], channel=Channel.LEDGER
+            )
             addresses.suppress(session=session, now=at, email_key=key, reason=reason)
             ended += 1
-    return Step(rows[-1].id if rows else 0, erased, ended)
+    left = _leave(session, told, {row.id: row.email_key for row in rows}) if told.left else 0
+    return Step(rows[-1].id if rows else 0, erased, ended, left)
+
+
+def _leave(session: Session, told: Ledger, keys: dict[int, str]) -> int:
+    """Of what these have still. Who said yes to the theme after they left it stays."""
+    newest = select(func.max(Consent.at)).where(
+        Consent.subscriber_id == Subscription.subscriber_id, Consent.theme_id == Subscription.theme_id
+    )
+    at = func.coalesce(newest.scalar_subquery(), Subscription.confirmed_at, Subscription.requested_at)
+    query = select(Subscription.subscriber_id, Theme.id, Theme.slug, at).join(Theme, Theme.id == Subscription.theme_id)
+    held = query.where(Subscription.subscriber_id.in_(keys), Subscription.state != State.ENDED)
+    left = 0
+    for number, theme_id, slug, known_at in session.execute(held.order_by(Subscription.subscriber_id, Theme.id)).all():
+        marks = leavings.marks(email_key=keys[number], slug=slug)
+        gone_at = max((told.left[one] for one in marks if one in told.left), default=None)
+        if gone_at is not None and gone_at > known_at:
+            left += unsubscribe.leave(
+                session=session, now=gone_at, subscriber_id=number, theme_id=theme_id, channel=Channel.LEDGER
+            )
+    return left
 
 
 def marks(*, session: Session, now: datetime, told: Ledger) -> list[str]:

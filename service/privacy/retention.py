@@ -148,6 +148,13 @@ TABLE = (
         apply=forgetting.erasures,
     ),
     Line(
+        "leavings",
+        N_("A scrambled mark of your address and a theme together, if you don’t get that theme any more."),
+        N_("%(span)s after you left it."),
+        N_("If we must put back a backup, you are out of that theme again."),
+        keep=forgetting.ERASURES,
+    ),
+    Line(
         "backups",
         N_("Backups: copies of our database."),
         N_("%(span)s at most. We throw them away ourselves."),

@@ -47,6 +47,7 @@ class Channel(StrEnum):
     RELAY = "relay"
     REPORT = "report"
     IMPORT = "import"
+    LEDGER = "ledger"  # put back after a restore; how it came about isn't in there (service/privacy/ledger.py)
 
 
 class SuppressionReason(StrEnum):

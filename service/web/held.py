@@ -43,6 +43,7 @@ CHANNELS = {
     "relay": N_("told by the mail server"),
     "report": N_("told by your mail provider"),
     "import": N_("as an older list says: “%(source)s”"),  # in that file's own words
+    "ledger": N_("before we had to put back a backup"),
 }
 UNREAD_FORM = N_("with a form whose text we don’t know")
 SOURCES = {address_change.SOURCE: N_("when you changed your address")}

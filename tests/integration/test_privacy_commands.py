@@ -15,12 +15,12 @@ import flask
 import pytest
 import redis
 import structlog
-from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select, text
+from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select
 from sqlalchemy.orm import Session
 
 from service import db, heartbeat, settings, throttle
 from service.newsroom.models import Editor, EditorState, Role
-from service.privacy import erasure, ledger, numbers, places
+from service.privacy import erasure, ledger, places
 from service.privacy.spellings import Spelled
 from service.subscribers import address_change, addresses, confirmation, own_data, signup
 from service.subscribers.models import (
@@ -35,6 +35,7 @@ from service.subscribers.models import (
     SuppressionReason,
 )
 from tests import make
+from tests.integration.backups import backup, restored
 from tests.integration.operator import done, refused, vinkje
 from tests.make import NOW
 
@@ -336,29 +337,6 @@ def test_half_a_ledger_passes_for_none(app: flask.Flask, tmp_path: Path, spoiled
     assert "Is it whole?" in refused(app, "privacy", "replay", file)
 
 
-def restored(session: Session, rows: dict[str, list[dict[str, object]]]) -> None:
-    """A backup of `rows` is put back over everything."""
-    for table in reversed(db.Base.metadata.sorted_tables):
-        session.execute(table.delete())
-    for table in db.Base.metadata.sorted_tables:
-        if rows[table.name]:
-            session.execute(table.insert(), rows[table.name])
-    for name in numbers.TABLES:
-        highest = session.scalar(text(f"SELECT coalesce(max(id), 1) FROM {name}"))  # ours
-        if db.db.engine.dialect.name == "sqlite":
-            session.execute(text("UPDATE sqlite_sequence SET seq = :n WHERE name = :t"), {"n": highest, "t": name})
-        else:
-            session.execute(text("SELECT setval(pg_get_serial_sequence(:t, 'id'), :n)"), {"n": highest, "t": name})
-
-
-def backup() -> dict[str, list[dict[str, object]]]:
-    with db.transaction() as session:
-        return {
-            table.name: [dict(row) for row in session.execute(table.select()).mappings()]
-            for table in db.Base.metadata.sorted_tables
-        }
-
-
 def states() -> dict[str, tuple[State, EndReason | None]]:
     query = select(Subscriber.email, Subscription.state, Subscription.end_reason)
     with db.transaction() as session:
@@ -392,7 +370,9 @@ def test_a_restored_backup_is_brought_back_in_line(app: flask.Flask, folder: Pat
     assert copied() == told  # the tick doesn't forget what the database has forgotten
 
     said = done(app, "privacy", "replay", folder / ledger.FILE)
-    assert said.startswith("1 readers erased again, 1 not to be mailed any more.\nRow numbers moved on for ")
+    assert said.startswith(
+        "1 readers erased again, 1 not to be mailed any more, 0 themes left again.\nRow numbers moved"
+    )
     assert states() == {
         came_anew: (State.ACTIVE, None),
         complained: (State.ENDED, EndReason.COMPLAINT),
