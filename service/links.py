@@ -40,13 +40,14 @@ def confirm(confirmation_id: int) -> str:
     return _url(Purpose.CONFIRM, confirmation_id)
 
 
-def preferences(subscriber_id: int) -> str:
-    return _url(Purpose.PREFERENCES, subscriber_id)
+def preferences(subscriber_id: int, moved: int = 0) -> str:
+    """`moved`: how often the reader changed their address. A link from before opens no more than leaving."""
+    return _url(Purpose.PREFERENCES, subscriber_id, *_since(moved))
 
 
-def unsubscribe(subscriber_id: int, theme_id: int) -> str:
-    """Never expires: mail is read late (requirements 4.7)."""
-    return _url(Purpose.UNSUBSCRIBE, subscriber_id, theme_id)
+def unsubscribe(subscriber_id: int, theme_id: int, moved: int = 0) -> str:
+    """Never expires: mail is read late (requirements 4.7). `moved` as above; leaving works whatever it is."""
+    return _url(Purpose.UNSUBSCRIBE, subscriber_id, theme_id, *_since(moved))
 
 
 def data(letter_id: int) -> str:
@@ -107,6 +108,18 @@ def read(purpose: Purpose, token: str) -> tuple[int, ...]:
     raise errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost.")
 
 
+def read_preferences(token: str) -> tuple[int, int]:
+    """Subscriber and `moved`. Raises LinkRefused."""
+    subscriber_id, *since = read(Purpose.PREFERENCES, token)
+    return subscriber_id, since[0] if since else 0
+
+
+def read_unsubscribe(token: str) -> tuple[int, int, int]:
+    """Subscriber, theme and `moved`. Raises LinkRefused."""
+    subscriber_id, theme_id, *since = read(Purpose.UNSUBSCRIBE, token)
+    return subscriber_id, theme_id, since[0] if since else 0
+
+
 def token(purpose: Purpose, *numbers: int) -> str:
     payload = "-".join(map(str, numbers))
     return _signed(payload, _derived(purpose, settings.current().secret_key))
@@ -118,12 +131,17 @@ def keyed_hash(purpose: str, value: str) -> str:
 
 
 def keyed_hashes(purpose: str, value: str) -> list[str]:
-    """The newest first, then under SECRET_KEYS_PREVIOUS: what must be recognised after the key changed."""
-    return [_keyed_hash(purpose, value, key) for key in _keys()]
+    """The newest first, then under older and leaked keys: what must be recognised after the key changed."""
+    return [_keyed_hash(purpose, value, key) for key in (*_keys(), *settings.current().secret_keys_leaked)]
 
 
 def _keyed_hash(purpose: str, value: str, key: str) -> str:
     return _hmac(key.encode(), f"vinkje.{purpose}:{value}".encode()).hex()
+
+
+def _since(moved: int) -> tuple[int, ...]:
+    """Nearly nobody moves: a number less to sign, and the links that were made before there was one stay good."""
+    return (moved,) if moved else ()
 
 
 def _url(purpose: Purpose, *numbers: int) -> str:
@@ -143,6 +161,7 @@ def _short(payload: str, key: str) -> str:
 
 
 def _keys() -> tuple[str, ...]:
+    """Whose signatures we believe."""
     chosen = settings.current()
     return (chosen.secret_key, *chosen.secret_keys_previous)
 

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     secret_key: str = Field(default="", repr=False)
     # Older keys, newest first: links in old mails keep working after SECRET_KEY changes.
     secret_keys_previous: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    # Keys that others may know: nothing that they sign counts, but we still know whom we may not mail.
+    secret_keys_leaked: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     mail_from: urls.Sender = ""
     organisation: urls.Organisation = ""
     data_dir: Path = Path("data")
@@ -77,7 +79,7 @@ class Settings(BaseSettings):
 
     vinkje_password: str = Field(default="", repr=False, validation_alias=AliasChoices("VINKJE_PASSWORD"))
 
-    @field_validator("secret_keys_previous", mode="before")
+    @field_validator("secret_keys_previous", "secret_keys_leaked", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -112,10 +114,13 @@ class Settings(BaseSettings):
             raise ValueError("set " + ", ".join(missing))
         if self.inbox_url and not self.return_address:
             raise ValueError("INBOX_URL is the mailbox of RETURN_ADDRESS: set that too")
-        if self.report_secret and len(self.report_secret) < folder.SHORTEST_SECRET:
-            raise ValueError(f"REPORT_SECRET: at least {folder.SHORTEST_SECRET} characters")
-        if any(len(key) < folder.SHORTEST_SECRET for key in (self.secret_key, *self.secret_keys_previous) if key):
-            raise ValueError(f"SECRET_KEY and SECRET_KEYS_PREVIOUS: at least {folder.SHORTEST_SECRET} characters each")
+        trusted, leaked = {self.secret_key, *self.secret_keys_previous}, self.secret_keys_leaked
+        secrets = {"SECRET_KEY and SECRET_KEYS_PREVIOUS": trusted, "SECRET_KEYS_LEAKED": leaked}
+        for name, keys in {**secrets, "REPORT_SECRET": {self.report_secret}}.items():
+            if any(0 < len(key) < folder.SHORTEST_SECRET for key in keys):
+                raise ValueError(f"{name}: at least {folder.SHORTEST_SECRET} characters each")
+        if not trusted.isdisjoint(leaked):
+            raise ValueError("SECRET_KEYS_LEAKED: one of these is SECRET_KEY still, or in SECRET_KEYS_PREVIOUS")
         return self
 
     @property
@@ -154,6 +159,8 @@ def load(**overrides: object) -> Settings:
     if not found.secret_key:
         folder.make(found.data_dir)
         filled["secret_key"] = folder.kept_secret(found.data_dir / "secret_key")
+        if filled["secret_key"] in found.secret_keys_leaked:
+            raise errors.SettingsRefused("SECRET_KEYS_LEAKED: one of these is in DATA_DIR/secret_key: remove that file")
     if not found.base_url:
         filled["base_url"] = _address(found)
     if not found.mail_from:

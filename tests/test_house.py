@@ -169,6 +169,18 @@ def _texts() -> Iterator[tuple[str, str]]:
             continue
 
 
+def test_each_promise_to_the_data_protection_officer_names_a_test_that_is_there() -> None:
+    page = (house.ROOT / "docs" / "data-protection.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (house.ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    promises = [line for line in page.partition("\n| promise ")[2].partition("\n\n")[0].splitlines()[2:] if line]
+    assert len(promises) > 10
+    for promise in promises:
+        named = set(re.findall(r"`(test_\w+)`", promise))
+        assert named, promise
+        assert named <= there, named - there
+
+
 def test_no_file_names_a_machine() -> None:
     found = [
         f"{name}: {line.strip()[:120]}"

@@ -118,6 +118,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, data_dir: Path
         ("organisation", "Bureau Vinkje,\nVinkenstraat 1"),
         ("secret_key", "short"),
         ("secret_keys_previous", f"{SECRET},short"),
+        ("secret_keys_leaked", f"{SECRET}1,short"),
         ("port", "0"),
         ("port", "65536"),
         ("port", "eight"),
@@ -139,6 +140,18 @@ def test_a_bad_value_is_refused_on_one_clear_line(data_dir: Path, name: str, val
     assert said.startswith(name.upper().partition("S_PREVIOUS")[0])
     assert len(said.splitlines()) == 1
     assert "heim" not in said
+
+
+def test_a_key_that_leaked_is_not_trusted_any_more(data_dir: Path) -> None:
+    assert refusal(data_dir, secret_key=SECRET, secret_keys_leaked=SECRET).startswith("SECRET_KEYS_LEAKED")
+    older = {"secret_keys_previous": f"{SECRET}1", "secret_keys_leaked": f"{SECRET}2,{SECRET}1"}
+    assert refusal(data_dir, secret_key=SECRET, **older).startswith("SECRET_KEYS_LEAKED")
+    kept = settings.load(data_dir=data_dir).secret_key
+    assert "remove that file" in refusal(data_dir, secret_keys_leaked=kept)
+    (data_dir / "secret_key").unlink()
+    found = settings.load(data_dir=data_dir, secret_keys_leaked=kept)
+    assert found.secret_key != kept
+    assert kept not in repr(found)
 
 
 def test_two_bad_values_are_named_both(data_dir: Path) -> None:
