@@ -97,6 +97,12 @@ def every() -> dict[str, mail.Rendered]:
                 until=moment,
             ),
             "address_told": mail.render("address_told", language=language, new="s•••@provincie.example", alike=False),
+            "themes_told": mail.render(
+                "themes_told",
+                language=language,
+                themes=["Mobiliteit & straat", "Democratie"],
+                preferences_url=f"{BASE}/preferences/12.Q7Fq0gxk_P_7RXyW4ZCPLPYbORePIvN4RhzLlx8Q6Jc",
+            ),
             "issue": editions.sample(editions.render(issue=number, items=items, language=language), language=language),
             "invitation": mail.render(
                 "invitation",

@@ -11,8 +11,8 @@ from service import themes
 from service.issues import approval, assembly, rota
 from service.issues.models import Issue
 from service.newsroom import models as newsroom
+from service.subscribers import intake
 from service.subscribers import models as subscribers
-from service.subscribers import signup
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -76,4 +76,4 @@ def approved(session: Session, slug: str = "innovatie", now: datetime = NOW) -> 
 def taken(session: Session) -> None:
     """Do what a worker does with the forms that came in."""
     for asked in session.scalars(select(subscribers.SignupRequest).order_by(subscribers.SignupRequest.id)).all():
-        signup.take(session=session, now=asked.at, request_id=asked.id)
+        intake.take(session=session, now=asked.at, request_id=asked.id)

@@ -49,8 +49,8 @@ class Job:
         made = mine.wire(
             to=reader.email,
             message_id=editions.message_id(issue_id=self.claimed.issue_id, subscriber_id=number),
-            unsubscribe=links.unsubscribe(number, self.claimed.theme_id),
-            preferences=links.preferences(number),
+            unsubscribe=links.unsubscribe(number, self.claimed.theme_id, reader.moved),
+            preferences=links.preferences(number, reader.moved),
             leave_to=links.unsubscribe_address(number, self.claimed.theme_id) if returns else "",
         )
         sender = links.return_path(self.claimed.issue_id, number) if returns else self.sender

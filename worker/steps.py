@@ -11,7 +11,7 @@ from service.delivery import breaker, inbox, limits, nudges, rounds
 from service.issues import alarms, rota
 from service.newsroom.models import Notice
 from service.privacy import erasure, ledger, night, retention
-from service.subscribers import signup
+from service.subscribers import intake
 from service.subscribers.models import Confirmation, Letter
 
 LEAST_QUIET = 5.0  # seconds a nudge has to be heard, however short the tick
@@ -55,7 +55,7 @@ def finish(session: Session, now: datetime) -> None:
 
 
 def take(session: Session, now: datetime) -> None:
-    for request_id in signup.waiting(session=session, now=now):
+    for request_id in intake.waiting(session=session, now=now):
         jobs.enqueue(session, jobs.TAKE_SIGNUP, request_id)
 
 

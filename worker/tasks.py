@@ -16,7 +16,7 @@ from service.delivery.outcomes import Verdict
 from service.issues import assembly, notices, rota
 from service.newsroom.models import Notice
 from service.privacy import night, retention
-from service.subscribers import letters, signup
+from service.subscribers import intake, letters
 from service.subscribers.models import Confirmation, Letter
 from worker import halt, inbox, lines, pace, probe, sender, single, steps
 from worker.file_journal import FileJournal
@@ -85,7 +85,7 @@ def read_inbox() -> None:
 
 def take_signup(request_id: int) -> None:
     with db.transaction() as session:
-        signup.take(session=session, now=_now(), request_id=request_id)
+        intake.take(session=session, now=_now(), request_id=request_id)
 
 
 def send_confirmation(confirmation_id: int) -> None:

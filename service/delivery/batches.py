@@ -125,7 +125,7 @@ def read(*, session: Session, now: datetime, claimed: Claimed) -> list[Reader]:
     query = (
         select(
             Subscriber.id, Subscriber.email, Subscriber.email_key, Subscriber.language,
-            func.coalesce(Delivery.attempts, 0), Delivery.first_at,
+            func.coalesce(Delivery.attempts, 0), Delivery.first_at, Subscriber.moved,
         )
         .join(Subscription, Subscription.subscriber_id == Subscriber.id)
         .outerjoin(Delivery, and_(Delivery.issue_id == claimed.issue_id, Delivery.subscriber_id == Subscriber.id))

@@ -87,7 +87,7 @@ def _plain(code: int, phase: Phase) -> Verdict:
 
 
 class Reader(NamedTuple):
-    """One recipient of a batch. `attempts` and `first_at` are of earlier deferrals."""
+    """One recipient of a batch. `attempts` and `first_at` are of earlier deferrals, `moved` is the subscriber's."""
 
     subscriber_id: int
     email: str
@@ -95,6 +95,7 @@ class Reader(NamedTuple):
     language: str
     attempts: int = 0
     first_at: datetime | None = None
+    moved: int = 0
 
     @property
     def domain(self) -> str:

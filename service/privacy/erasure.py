@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service import db
 from service.issues import rota
 from service.privacy import caught
-from service.subscribers import addresses, erasures, signup
+from service.subscribers import addresses, erasures, intake, signup
 from service.subscribers.models import (
     Confirmation,
     Consent,
@@ -41,7 +41,7 @@ def erase(*, session: Session, now: datetime, subscriber_id: int, by_owner: bool
     asked = session.get(Subscriber, subscriber_id)
     if asked is None:
         return
-    signup.forget(session=session, email=asked.email)
+    intake.forget(session=session, email=asked.email)
     erase_held(session=session, now=now, subscriber_id=subscriber_id)
     # After it: who moves to this address holds that row before they touch their letter.
     _forget_letters(session, asked.email)
@@ -78,7 +78,7 @@ def erase_address(*, session: Session, now: datetime, address: addresses.Address
     if subscriber_id is not None:
         erase(session=session, now=now, subscriber_id=subscriber_id)
         return
-    signup.forget(session=session, email=address.email)
+    intake.forget(session=session, email=address.email)
     _forget_letters(session, address.email)
     erasures.note(session=session, now=now, email_key=address.key)
     db.scrub(session)

@@ -43,7 +43,7 @@ NOTICES = timedelta(days=30)
 
 
 def forms(*, session: Session, now: datetime) -> int:
-    """Those that no worker took: `signup.take` would refuse them."""
+    """Those that no worker took: `intake.take` would refuse them."""
     return _delete(session, SignupRequest.id, SignupRequest.at < now - confirmation.LIFE)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import db, errors, settings, throttle
-from service.subscribers import addresses, confirmation, consent, erasures, own_data, signup, unsubscribe
+from service.subscribers import addresses, confirmation, consent, erasures, intake, own_data, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
     ConsentEvent,
@@ -112,7 +112,7 @@ def _hold(*, session: Session, letter: Letter) -> Subscriber | None:
     """
     before = session.get(Subscriber, letter.subscriber_id)
     if before is not None and letter.used_at is None:
-        signup.forget(session=session, email=before.email)
+        intake.forget(session=session, email=before.email)
     both = or_(Subscriber.id == letter.subscriber_id, Subscriber.email_key == addresses.key(letter.email))
     query = select(Subscriber).where(both).order_by(Subscriber.id).with_for_update(key_share=True)
     held = session.scalars(query.execution_options(populate_existing=True)).all()
@@ -140,6 +140,7 @@ def _take(*, session: Session, now: datetime, reader: Subscriber, letter: Letter
         )
     session.flush()
     reader.email, reader.email_key = letter.email, key
+    reader.moved += addresses.key(old) != reader.email_key
     _tell(session=session, now=now, owner=reader, reader=reader, old=old)
     if addresses.key(old) != reader.email_key:  # an old backup has it still
         erasures.note(session=session, now=now, email_key=addresses.key(old))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ LIVES = {
     LetterKind.DATA: own_data.LIFE,
     LetterKind.ADDRESS_NEW: address_change.LIFE,
     LetterKind.ADDRESS_TOLD: timedelta(hours=72),
+    LetterKind.THEMES_TOLD: timedelta(hours=72),
 }
 
 
@@ -38,14 +40,16 @@ def compose_letter(*, session: Session, now: datetime, letter_id: int) -> mail.O
         return None
     if not _may_be_mailed(session, letter):
         return None
-    rendered = RENDER[letter.kind](letter)
+    rendered = RENDER[letter.kind](session, letter)
+    if rendered is None:
+        return None
     return _outbound(rendered, to=letter.email, now=now, message_id=mail.message_id("l", letter.id))
 
 
 def _may_be_mailed(session: Session, letter: Letter) -> bool:
     """What was asked for goes out after a bounce or complaint too, as a confirmation does."""
     key = addresses.key(letter.email)
-    if letter.kind is LetterKind.ADDRESS_TOLD:
+    if letter.kind in (LetterKind.ADDRESS_TOLD, LetterKind.THEMES_TOLD):
         return not addresses.suppressed(session=session, email_keys=[key])
     if addresses.blocked(session=session, email_key=key):
         return False
@@ -59,7 +63,7 @@ def _outbound(rendered: mail.Rendered, *, to: str, now: datetime, message_id: st
     return mail.Outbound(recipient=to, sender=mail.return_address(), message=message)
 
 
-def _data(letter: Letter) -> mail.Rendered:
+def _data(session: Session, letter: Letter) -> mail.Rendered:
     return mail.render(
         "data_link",
         language=letter.language,
@@ -68,7 +72,7 @@ def _data(letter: Letter) -> mail.Rendered:
     )
 
 
-def _address_new(letter: Letter) -> mail.Rendered:
+def _address_new(session: Session, letter: Letter) -> mail.Rendered:
     return mail.render(
         "address_new",
         language=letter.language,
@@ -79,7 +83,7 @@ def _address_new(letter: Letter) -> mail.Rendered:
     )
 
 
-def _address_told(letter: Letter) -> mail.Rendered:
+def _address_told(session: Session, letter: Letter) -> mail.Rendered:
     return mail.render(
         "address_told",
         language=letter.language,
@@ -88,10 +92,23 @@ def _address_told(letter: Letter) -> mail.Rendered:
     )
 
 
-RENDER = {
+def _themes_told(session: Session, letter: Letter) -> mail.Rendered | None:
+    held = confirmation.themes_held(session=session, subscriber_id=letter.subscriber_id)
+    if not held:  # left meanwhile
+        return None
+    return mail.render(
+        "themes_told",
+        language=letter.language,
+        themes=[theme.name(letter.language) for theme in held],
+        preferences_url=links.preferences(letter.subscriber_id, letter.subscriber.moved),
+    )
+
+
+RENDER: dict[LetterKind, Callable[[Session, Letter], mail.Rendered | None]] = {
     LetterKind.DATA: _data,
     LetterKind.ADDRESS_NEW: _address_new,
     LetterKind.ADDRESS_TOLD: _address_told,
+    LetterKind.THEMES_TOLD: _themes_told,
 }
 
 
@@ -117,5 +134,5 @@ def _already_subscribed(session: Session, asked: Confirmation) -> mail.Rendered 
         "already_subscribed",
         language=asked.language,
         themes=[theme.name(asked.language) for theme in held],
-        preferences_url=links.preferences(asked.subscriber_id),
+        preferences_url=links.preferences(asked.subscriber_id, asked.subscriber.moved),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event, false
+from sqlalchemy import JSON, Connection, ForeignKey, Index, String, event, false, text
 from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, mapped_column, relationship
 
 from service.db import Base
@@ -60,10 +60,12 @@ class LetterKind(StrEnum):
     DATA = "data"  # the fresh link that reading, exporting, erasing and changing the address ask for
     ADDRESS_NEW = "address_new"  # to the new address: is it yours?
     ADDRESS_TOLD = "address_told"  # to the old one: it was changed
+    THEMES_TOLD = "themes_told"  # to the reader: the link in a newsletter was used for more than leaving
 
 
 class Subscriber(Base):
-    """`email` is as typed, with its domain in A-labels; `email_key` is the form that is compared.
+    """`email` is as typed, with its domain in A-labels; `email_key` is the form that is compared. `moved`: how often
+    it became another address, so that links in mails to an older one are known.
 
     Ids are never used again: a link in an old mail must not open another's preferences.
     """
@@ -76,6 +78,7 @@ class Subscriber(Base):
     email_key: Mapped[str] = mapped_column(String(254), unique=True)
     language: Mapped[str] = mapped_column(String(2))
     created_at: Mapped[datetime]
+    moved: Mapped[int] = mapped_column(default=0, server_default=text("0"))
 
 
 class SignupRequest(Base):

@@ -15,7 +15,8 @@ from service import jobs, throttle
 from service.subscribers.models import Letter, LetterKind, Subscriber
 
 LIFE = timedelta(hours=1)
-CAPS = ((timedelta(minutes=10), 1), (timedelta(hours=24), 3), (timedelta(days=30), 5))
+# Nothing for longer than a day: whoever has a newsletter that was passed on could keep its reader from their own data.
+CAPS = ((timedelta(minutes=10), 1), (timedelta(hours=24), 3))
 ASKED = "data_letter"
 
 

@@ -1,17 +1,31 @@
-"""The preference centre: a reader's themes and language, behind a link in each mail."""
+"""The preference centre: a reader's themes and language, behind a link in each mail.
+
+Who has a mail that was passed on has the link too (decision 0021). So whatever is more than leaving is told to the
+reader by mail; who left everything comes back by a mailed button; and a link from before a change of address opens
+the way out and nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import errors, i18n, themes
-from service.subscribers import addresses, confirmation, consent, own_data, unsubscribe
-from service.subscribers.models import Channel, ConsentEvent, State, Subscriber, Subscription
+from service import errors, i18n, themes, throttle
+from service.subscribers import addresses, confirmation, consent, own_data, signup, unsubscribe
+from service.subscribers.models import Channel, ConsentEvent, LetterKind, State, Subscriber, Subscription
+
+ADDED, TOLD = "themes_added", "themes_letter"
+MOST_ADDED = ((timedelta(hours=24), 10),)  # changes of one reader that add a theme
+
+
+class Change(StrEnum):
+    SAVED = "saved"
+    ASKED = "asked"  # the reader reads nothing now: we mail them the button, unless they had too many
 
 
 @dataclass(frozen=True)
@@ -39,12 +53,18 @@ def show(*, session: Session, subscriber_id: int) -> Shown | None:
     return Shown(subscriber=subscriber, themes=offered)
 
 
+def older(*, session: Session, subscriber_id: int, moved: int) -> bool:
+    """Is a link with `moved` in it from a mail to an address that isn't the reader's any more?"""
+    reader = session.get(Subscriber, subscriber_id)
+    return reader is not None and reader.moved != moved
+
+
 def change(
     *, session: Session, now: datetime, subscriber_id: int, slugs: Collection[str], language: str, shown_in: str = ""
-) -> None:
+) -> Change:
     """Make `slugs` the reader's themes. One that is added is new consent and is recorded (requirements 4.12).
 
-    `shown_in`: the language of the page, when `language` is what the reader changed it to.
+    `shown_in`: the language of the page, when `language` is what the reader changed it to. Raises NotFound, Refused.
     """
     own_data.hold(session=session, subscriber_id=subscriber_id)
     shown = show(session=session, subscriber_id=subscriber_id)
@@ -54,34 +74,58 @@ def change(
         raise errors.Refused("language", "Choose Dutch or English.")
     if set(slugs) - {theme.slug for theme, _ in shown.themes}:
         raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
-    added = {theme.id for theme, has in shown.themes if theme.slug in slugs and not has}
-    if added:
-        _check_mailable(session=session, email_key=shown.subscriber.email_key)
-    shown.subscriber.language = language
+    reader, shown_in = shown.subscriber, shown_in or language
+    added = [theme for theme, has in shown.themes if theme.slug in slugs and not has]
+    # A block is told whoever asks for more, reading something or not.
+    asks = bool(added) and not (_mailable(session, reader) and any(has for _, has in shown.themes))
+    if added and not asks:
+        _check_often(session, now, reader)
     # In order of theme, as everywhere: two changes at once must not wait for each other.
     for theme, has in sorted(shown.themes, key=lambda pair: pair[0].id):
-        if theme.id in added:
-            confirmation.activate(
-                session=session,
-                now=now,
-                subscriber_id=subscriber_id,
-                theme_id=theme.id,
-                event=ConsentEvent.CHANGED,
-                channel=Channel.PREFERENCES,
-                wording=consent.wording(consent.PREFERENCES, shown_in or language),
-            )
+        if theme in added and not asks:
+            _add(session, now, reader, theme, shown_in)
         elif has and theme.slug not in slugs:
-            unsubscribe.leave(
-                session=session,
-                now=now,
-                subscriber_id=subscriber_id,
-                theme_id=theme.id,
-                channel=Channel.PREFERENCES,
-            )
+            channel = Channel.PREFERENCES
+            unsubscribe.leave(session=session, now=now, subscriber_id=reader.id, theme_id=theme.id, channel=channel)
+    if asks:
+        signup.ask_back(session=session, now=now, reader=reader, chosen=added, language=language, shown_in=shown_in)
+        return Change.ASKED
+    if added or language != reader.language:
+        reader.language = language
+        _tell(session, now, reader)
+    return Change.SAVED
 
 
-def _check_mailable(*, session: Session, email_key: str) -> None:
-    if addresses.blocked(session=session, email_key=email_key):
+def _add(session: Session, now: datetime, reader: Subscriber, theme: themes.Theme, shown_in: str) -> None:
+    confirmation.activate(
+        session=session,
+        now=now,
+        subscriber_id=reader.id,
+        theme_id=theme.id,
+        event=ConsentEvent.CHANGED,
+        channel=Channel.PREFERENCES,
+        wording=consent.wording(consent.PREFERENCES, shown_in),
+    )
+
+
+def _tell(session: Session, now: datetime, reader: Subscriber) -> None:
+    """The reader hears of it, but not of each of many."""
+    if throttle.reached(session=session, kind=TOLD, who=reader.email_key, now=now, caps=own_data.CAPS):
+        return
+    throttle.note(session=session, kind=TOLD, who=reader.email_key, now=now)
+    own_data.post(session=session, now=now, reader=reader, kind=LetterKind.THEMES_TOLD, email=reader.email)
+
+
+def _check_often(session: Session, now: datetime, reader: Subscriber) -> None:
+    if throttle.reached(session=session, kind=ADDED, who=reader.email_key, now=now, caps=MOST_ADDED):
+        raise errors.Refused(
+            "themes", "You have added themes many times today. Try again tomorrow. You can still leave."
+        )
+    throttle.note(session=session, kind=ADDED, who=reader.email_key, now=now)
+
+
+def _mailable(session: Session, reader: Subscriber) -> bool:
+    """After a bounce or a complaint only a fresh press of a mailed button undoes it (requirements 4.14)."""
+    if addresses.blocked(session=session, email_key=reader.email_key):
         raise errors.Refused("themes", "You asked us never to mail you again. Write to us, and we undo that.")
-    if addresses.suppressed(session=session, email_keys=[email_key]):
-        raise errors.Refused("themes", "Mail to you came back or was reported. Sign up again to add themes.")
+    return not addresses.suppressed(session=session, email_keys=[reader.email_key])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import db, errors, i18n, jobs, settings, themes, throttle
@@ -19,7 +20,6 @@ from service.subscribers.models import (
     Channel,
     Confirmation,
     ConsentEvent,
-    SignupRequest,
     State,
     Subscriber,
     Subscription,
@@ -34,64 +34,9 @@ TIGHTER = 3  # the part of a network's cap for forms without our mark or proof: 
 log = structlog.get_logger()
 
 
-def ask(
-    *,
-    session: Session,
-    now: datetime,
-    email: str,
-    slugs: Sequence[str],
-    language: str,
-    network: str,
-    elsewhere: bool = False,
-    unproven: bool = False,
-) -> None:
-    """Keep what a form said, for a worker to take. Raises Refused for what the visitor can mend.
-
-    The same work for whatever address: not even the time it takes tells who is subscribed.
-    """
-    address, _ = _checked(session=session, email=email, slugs=slugs, language=language)
-    asked = SignupRequest(
-        email=address.email,
-        slugs=list(slugs),
-        language=language,
-        network=network,
-        elsewhere=elsewhere,
-        unproven=unproven,
-        at=now,
-    )
-    session.add(asked)
-    session.flush()
-    jobs.enqueue(session, jobs.TAKE_SIGNUP, asked.id)
-
-
-def waiting(*, session: Session, now: datetime) -> list[int]:
-    """Requests that should have been taken: their bell wasn't heard."""
-    query = select(SignupRequest.id).where(SignupRequest.at <= now).order_by(SignupRequest.id).limit(500)
-    return list(session.scalars(query))
-
-
-def take(*, session: Session, now: datetime, request_id: int) -> None:
-    """Do what the form asked and forget the form. Harmless when another worker was first."""
-    query = select(SignupRequest).where(SignupRequest.id == request_id).with_for_update(skip_locked=True)
-    asked = session.scalar(query)
-    if asked is None:
-        return
-    session.delete(asked)
-    if asked.at < now - confirmation.LIFE:
-        return
-    try:
-        sign_up(
-            session=session,
-            now=asked.at,
-            email=asked.email,
-            slugs=asked.slugs,
-            language=asked.language,
-            network=asked.network,
-            elsewhere=asked.elsewhere,
-            unproven=asked.unproven,
-        )
-    except errors.Refused as refused:  # a theme was retired in between
-        log.info("signup_refused", field=refused.field)
+class Read(NamedTuple):
+    channel: Channel
+    wording: consent.Wording
 
 
 def sign_up(
@@ -106,7 +51,7 @@ def sign_up(
     unproven: bool = False,
 ) -> None:
     """Queue one confirmation mail for all ticked themes, within the caps. Raises Refused."""
-    address, chosen = _checked(session=session, email=email, slugs=slugs, language=language)
+    address, chosen = checked(session=session, email=email, slugs=slugs, language=language)
     # Counted for a blocked address too: how many more forms a network may send must not tell who is blocked.
     if not _heard(session=session, now=now, network=network, tight=elsewhere or unproven):
         return
@@ -120,7 +65,29 @@ def sign_up(
         return
     if mailed_enough(session=session, now=now, email_key=key):
         return
-    throttle.note(session=session, kind=MAILED, who=key, now=now)
+    read = Read(Channel.WEB_FORM, consent.wording(consent.ELSEWHERE if elsewhere else consent.FORM, language))
+    _mail(session, now, subscriber, chosen, language, read)
+
+
+def ask_back(
+    *, session: Session, now: datetime, reader: Subscriber, chosen: Sequence[themes.Theme], language: str, shown_in: str
+) -> None:
+    """Who left everything comes back by the button in a mail, as anybody; within the caps, and nobody can tell.
+
+    Only with the reader's row held. `shown_in`: the language of the preference page, whose words were read.
+    """
+    key = reader.email_key
+    if mailed_enough(session=session, now=now, email_key=key) or full(session=session, now=now):
+        return
+    read = Read(Channel.PREFERENCES, consent.wording(consent.PREFERENCES, shown_in))
+    _mail(session, now, reader, chosen, language, read)
+
+
+def _mail(
+    session: Session, now: datetime, subscriber: Subscriber, chosen: Sequence[themes.Theme], language: str, read: Read
+) -> None:
+    """The one mail that answers the form, with the evidence of what was asked for."""
+    throttle.note(session=session, kind=MAILED, who=subscriber.email_key, now=now)
     wanted = [theme.id for theme in chosen if _ask(session=session, now=now, subscriber=subscriber, theme=theme)]
     for theme_id in wanted:
         consent.record(
@@ -129,32 +96,15 @@ def sign_up(
             subscriber_id=subscriber.id,
             theme_id=theme_id,
             event=ConsentEvent.REQUESTED,
-            channel=Channel.WEB_FORM,
-            wording=consent.wording(consent.ELSEWHERE if elsewhere else consent.FORM, language),
+            channel=read.channel,
+            wording=read.wording,
         )
-    _post(session=session, now=now, subscriber=subscriber, language=language, theme_ids=wanted)
-
-
-def _post(*, session: Session, now: datetime, subscriber: Subscriber, language: str, theme_ids: list[int]) -> None:
-    """The one mail that answers the form."""
     confirmed_by = Confirmation(
-        subscriber_id=subscriber.id, language=language, theme_ids=theme_ids, requested_at=now, due_at=now
+        subscriber_id=subscriber.id, language=language, theme_ids=wanted, requested_at=now, due_at=now
     )
     session.add(confirmed_by)
     session.flush()
     jobs.enqueue(session, jobs.SEND_CONFIRMATION, confirmed_by.id)
-
-
-def forget(*, session: Session, email: str) -> None:
-    """Forms for this address that no worker took yet. Before the reader's row, if you hold both: who takes a form
-    holds it and asks for that row next.
-    """
-    domain = email.rpartition("@")[2]
-    asked = select(SignupRequest.id, SignupRequest.email)
-    found = session.execute(asked.where(SignupRequest.email.endswith(f"@{domain}", autoescape=True)))
-    # Compared here: SQLite's lower() knows ASCII only.
-    theirs = [row.id for row in found if addresses.key(row.email) == addresses.key(email)]
-    session.execute(delete(SignupRequest).where(SignupRequest.id.in_(theirs)))
 
 
 def spare(*, session: Session, now: datetime, email_key: str) -> None:
@@ -176,7 +126,7 @@ def was_too_much(*, session: Session, at: datetime, email_key: str) -> bool:
     return mails > settings.current().signups_per_hour
 
 
-def _checked(
+def checked(
     *, session: Session, email: str, slugs: Sequence[str], language: str
 ) -> tuple[addresses.Address, Sequence[themes.Theme]]:
     address = addresses.parse(email, smtputf8=settings.current().smtputf8)

@@ -69,7 +69,7 @@ def _done(found: Confirmation, answer: confirmation.Answer) -> str:
         "public/confirmed.html",
         already=answer is confirmation.Answer.ALREADY,
         names=_names(found),
-        preferences=links.preferences(found.subscriber_id),
+        preferences=links.preferences(found.subscriber_id, found.subscriber.moved),
     )
 
 

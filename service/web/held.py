@@ -64,6 +64,7 @@ LETTERS = {
     "data": N_("A link to your data"),
     "address_new": N_("Question whether an address is yours"),
     "address_told": N_("Notice that your address was changed"),
+    "themes_told": N_("Notice that your themes or language were changed"),
 }
 
 

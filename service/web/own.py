@@ -177,7 +177,7 @@ def _changed(letter: Letter, answer: Answer) -> str:
         "public/address_changed.html",
         already=answer is Answer.ALREADY,
         new=addresses.mask(letter.email),
-        preferences=links.preferences(owner.id) if owner else "",
+        preferences=links.preferences(owner.id, owner.moved) if owner else "",
     )
 
 

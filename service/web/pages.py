@@ -11,7 +11,7 @@ import flask
 from flask.typing import ResponseReturnValue
 
 from service import db, errors, settings, themes
-from service.subscribers import addresses, confirmation, consent, proof, signup
+from service.subscribers import addresses, confirmation, consent, intake, proof
 from service.web import faults, forms, headers, view
 
 blueprint = flask.Blueprint("public", __name__)
@@ -100,7 +100,7 @@ def _sign_up(entry: Entry, now: datetime) -> None:
     shown_for = forms.age(entry.started, now)
     asked_for = settings.current().proof_of_work
     with db.transaction() as session:
-        signup.ask(
+        intake.ask(
             session=session,
             now=now,
             email=entry.email,

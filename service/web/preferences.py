@@ -1,4 +1,4 @@
-"""The preference centre. The link is the key: who has the mail may change what is mailed."""
+"""The preference centre, behind the link in each mail. What that opens, and when no more: decision 0021."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from service import db, errors, i18n, links
 from service.i18n import N_
 from service.subscribers import addresses, consent, own_data, preferences, unsubscribe
 from service.subscribers.models import Channel
+from service.subscribers.preferences import Change
 from service.web import faults, view
 
 blueprint = flask.Blueprint("preferences", __name__, url_prefix="/preferences")
 
 SAVED = N_("Your choice has been saved.")
 LEFT = N_("You get no newsletter from us any more.")
+ASKED = N_("We mail you a button. Press it, and you get the newsletter again. That way nobody else can sign you up.")
 
 
 @blueprint.get("/sample")
@@ -31,32 +33,40 @@ def show(token: str) -> flask.Response:
 
 @blueprint.post("/<token>")
 def save(token: str) -> flask.Response:
-    (subscriber_id,) = links.read(links.Purpose.PREFERENCES, token)
-    if flask.request.form.get("letter") == "data":
-        return _mail_link(subscriber_id, datetime.now(UTC))
+    subscriber_id, moved = links.read_preferences(token)
+    now, form = datetime.now(UTC), flask.request.form
+    if form.get("leave") == "all":
+        return _leave(token, subscriber_id, now)
+    if preferences.older(session=db.reading(), subscriber_id=subscriber_id, moved=moved):
+        return _page(token)
+    if form.get("letter") == "data":
+        return _mail_link(subscriber_id, now)
     try:
-        _change(subscriber_id, datetime.now(UTC))
+        done = _change(subscriber_id, now)
     except errors.NotFound:
         return _gone()
     except errors.Refused as fault:
         return _page(token, refused=fault)
-    return _page(token, saved=True)
+    return _page(token, done=done)
 
 
-def _change(subscriber_id: int, now: datetime) -> None:
+def _leave(token: str, subscriber_id: int, now: datetime) -> flask.Response:
+    with db.transaction() as session:
+        unsubscribe.leave_all(session=session, now=now, subscriber_id=subscriber_id, channel=Channel.PREFERENCES)
+    return _page(token, done=Change.SAVED)
+
+
+def _change(subscriber_id: int, now: datetime) -> Change:
     form = flask.request.form
     with db.transaction() as session:
-        if form.get("leave") == "all":
-            unsubscribe.leave_all(session=session, now=now, subscriber_id=subscriber_id, channel=Channel.PREFERENCES)
-        else:
-            preferences.change(
-                session=session,
-                now=now,
-                subscriber_id=subscriber_id,
-                slugs=set(form.getlist("themes")),
-                language=form.get("language", ""),
-                shown_in=_known(form.get("shown_in", "")),
-            )
+        return preferences.change(
+            session=session,
+            now=now,
+            subscriber_id=subscriber_id,
+            slugs=set(form.getlist("themes")),
+            language=form.get("language", ""),
+            shown_in=_known(form.get("shown_in", "")),
+        )
 
 
 def _mail_link(subscriber_id: int, now: datetime) -> flask.Response:
@@ -75,12 +85,14 @@ def _known(language: str) -> str:
     return language if language in i18n.LANGUAGES else ""
 
 
-def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = None) -> flask.Response:
-    (subscriber_id,) = links.read(links.Purpose.PREFERENCES, token)
+def _page(token: str, *, done: Change | None = None, refused: errors.Refused | None = None) -> flask.Response:
+    subscriber_id, moved = links.read_preferences(token)
     shown = preferences.show(session=db.reading(), subscriber_id=subscriber_id)
     if shown is None:
         return _gone()
     view.speak(shown.subscriber.language)
+    if shown.subscriber.moved != moved:
+        return flask.make_response(flask.render_template("public/older.html", left=done is not None))
     language = view.language()
     has = [theme.slug for theme, has in shown.themes if has]
     offered = sorted((theme for theme, _ in shown.themes), key=lambda theme: theme.name(language).casefold())
@@ -94,7 +106,7 @@ def _page(token: str, *, saved: bool = False, refused: errors.Refused | None = N
         mail_language=shown.subscriber.language,
         mail_languages=[(code, name, "") for code, name in i18n.NAMES.items()],
         wording=consent.wording(consent.PREFERENCES, language).text,
-        status=view.translate(SAVED if has else LEFT) if saved else "",
+        status=view.translate(ASKED if done is Change.ASKED else SAVED if has else LEFT) if done else "",
         errors=[(refused.field, faults.message(refused))] if refused else [],
     )
     return flask.make_response(body, faults.status(refused) if refused else 200)

@@ -30,7 +30,7 @@ def leave(token: str) -> str | flask.Response:
     """The token is the authorisation: no cookie, no CSRF token, never a redirect, 200 also when repeated
     (RFC 8058 §3.1). A POST here can only mean "I want out", so one with an unknown body ends the theme too.
     """
-    subscriber_id, theme_id = links.read(links.Purpose.UNSUBSCRIBE, token)
+    subscriber_id, theme_id, _ = links.read_unsubscribe(token)
     form = flask.request.form
     one_click = "List-Unsubscribe" in form
     everything = form.get("scope") == "all" and not one_click
@@ -48,7 +48,7 @@ def leave(token: str) -> str | flask.Response:
 
 def _page(token: str, *, left: str) -> str:
     """`left` is what the reader just left: "theme", "all" or ""."""
-    subscriber_id, theme_id = links.read(links.Purpose.UNSUBSCRIBE, token)
+    subscriber_id, theme_id, moved = links.read_unsubscribe(token)
     session = db.reading()
     shown = preferences.show(session=session, subscriber_id=subscriber_id)
     if shown is None:
@@ -56,12 +56,15 @@ def _page(token: str, *, left: str) -> str:
     view.speak(shown.subscriber.language)
     language = view.language()
     theme = session.get(themes.Theme, theme_id)
-    kept = [(each.id, each.name(language)) for each, has in shown.themes if has]
+    held = [(each.id, each.name(language)) for each, has in shown.themes if has]
+    kept = sorted((name for number, name in held if number != theme_id), key=str.casefold)
+    older = shown.subscriber.moved != moved  # then the page shows the way out and nothing else (decision 0021)
     return flask.render_template(
         "public/unsubscribe.html",
         left=left,
         theme=theme.name(language) if theme else "",
-        reads_this=theme_id in [number for number, _ in kept],
-        kept=sorted((name for number, name in kept if number != theme_id), key=str.casefold),
-        preferences=links.preferences(subscriber_id),
+        reads_this=theme_id in [number for number, _ in held],
+        reads_more=bool(kept),
+        kept=[] if older else kept,
+        preferences="" if older else links.preferences(subscriber_id, moved),
     )

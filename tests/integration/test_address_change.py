@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service import db, folder, links, outbox, settings, themes, throttle
 from service.privacy import erasure
-from service.subscribers import address_change, addresses, consent, letters, own_data, signup
+from service.subscribers import address_change, addresses, consent, intake, letters, own_data, signup
 from service.subscribers.models import (
     Consent,
     ConsentEvent,
@@ -146,7 +146,7 @@ def test_two_addresses_that_look_alike_are_kept_apart_in_words(
 
 def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, data: str) -> None:
     """The link to the data is dead once it was used for a change, and so is what a sign-up brought to the old mailbox.
-    Not the links below old newsletters: they open themes and language, and never the address.
+    The links below old newsletters open the way out: test_passed_on.py.
     """
     with db.transaction() as session:
         make.theme(session, "organisatie")
@@ -162,7 +162,7 @@ def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, d
     assert readers() == {NEW_KEY: ["democratie", "innovatie"]}
     letterbox.emptied()
     with time_machine.travel(NOW + timedelta(minutes=11), tick=False):
-        visitor.post(links.preferences(reader).removeprefix(settings.current().base_url), data={"letter": "data"})
+        visitor.post(links.preferences(reader, 1).removeprefix(settings.current().base_url), data={"letter": "data"})
         (mail,) = letterbox.emptied()
         assert mail.to == NEW_KEY
         assert consent.wording(consent.ADDRESS, "nl").text in words(visitor.get(mail.path("data")))
@@ -383,10 +383,10 @@ def test_a_sign_up_from_the_old_address_waits_for_no_change(app: flask.Flask, re
         make.reader(session, NEW_KEY, "innovatie")
         address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
         letter_id = session.scalars(select(Letter.id)).one()
-        signup.ask(session=session, now=NOW, email=OLD, slugs=["innovatie"], language="nl", network="n")
+        intake.ask(session=session, now=NOW, email=OLD, slugs=["innovatie"], language="nl", network="n")
         session.flush()
         request_id = session.scalars(select(SignupRequest.id)).one()
-    beside = Beside(app, lambda session: signup.take(session=session, now=NOW, request_id=request_id))
+    beside = Beside(app, lambda session: intake.take(session=session, now=NOW, request_id=request_id))
     with db.transaction() as session:
         pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
         beside.start()

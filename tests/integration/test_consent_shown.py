@@ -21,6 +21,7 @@ from service.subscribers import (
     consent,
     evidence,
     importing,
+    intake,
     own_data,
     preferences,
     signup,
@@ -44,13 +45,13 @@ def who(session: Session, email: str = SASKIA) -> int:
 
 
 def form(session: Session) -> None:
-    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="x")
+    intake.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="x")
     make.taken(session)
     press(session)
 
 
 def form_elsewhere(session: Session) -> None:
-    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["zorg"], language="en", network="x", elsewhere=True)
+    intake.ask(session=session, now=NOW, email=SASKIA, slugs=["zorg"], language="en", network="x", elsewhere=True)
     make.taken(session)
     press(session)
 
@@ -85,6 +86,7 @@ def back_by_preference_centre(session: Session) -> None:
     form(session)
     for slugs in (set[str](), {"innovatie"}):
         preferences.change(session=session, now=LATER, subscriber_id=who(session), slugs=slugs, language="nl")
+    press(session)
 
 
 def imported(session: Session) -> None:

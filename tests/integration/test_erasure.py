@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import db, settings
 from service.delivery.models import Delivery
 from service.privacy import erasure
-from service.subscribers import addresses, confirmation, erasures, importing, own_data, signup, unsubscribe
+from service.subscribers import addresses, confirmation, erasures, importing, intake, own_data, signup, unsubscribe
 from service.subscribers.csv_rows import Row
 from service.subscribers.models import (
     Channel,
@@ -48,7 +48,7 @@ def fill_in(session: Session, *slugs: str, email: str = SASKIA) -> int:
     """A form that no worker took yet."""
     for slug in slugs:
         make.theme(session, slug)
-    signup.ask(session=session, now=NOW, email=email, slugs=slugs, language="nl", network="198.51.100.0/24")
+    intake.ask(session=session, now=NOW, email=email, slugs=slugs, language="nl", network="198.51.100.0/24")
     return session.scalars(select(func.max(SignupRequest.id))).one()
 
 
@@ -364,7 +364,7 @@ def test_a_form_that_is_being_taken_goes_with_its_reader(app: flask.Flask) -> No
         query = select(SignupRequest.id).where(SignupRequest.id == request_id)
         session.execute(query.with_for_update())
         beside.start()
-        signup.take(session=session, now=NOW, request_id=request_id)
+        intake.take(session=session, now=NOW, request_id=request_id)
     assert beside.refusal() is None
     with db.transaction() as session:
         assert left(session) == {}

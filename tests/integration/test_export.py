@@ -19,6 +19,7 @@ from service.subscribers import (
     confirmation,
     consent,
     erasures,
+    intake,
     own_data,
     signup,
     unsubscribe,
@@ -100,7 +101,7 @@ def test_nothing_of_another_is_in_it(session: Session) -> None:
     mailed(session, other)
     number = make.reader(session, SASKIA, "innovatie").id
     for email in (SASKIA.upper(), "bo.de.boer@gemeente.example"):
-        signup.ask(session=session, now=NOW, email=email, slugs=["zorg"], language="nl", network="10.9.9.0/24")
+        intake.ask(session=session, now=NOW, email=email, slugs=["zorg"], language="nl", network="10.9.9.0/24")
     data = export.of(session=session, subscriber_id=number)
     assert "bo.de.boer" not in json.dumps(data).lower()
     assert [form["themes"] for form in data["forms"]] == [["zorg"]]
@@ -134,7 +135,7 @@ def test_what_else_is_held_of_an_address_that_is_no_readers(app: flask.Flask) ->
         make.theme(session)
         number = make.reader(session, "bo@gemeente.example").id
         address_change.ask(session=session, now=NOW, subscriber_id=number, email=SASKIA)
-        signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="10.9.9.0/24")
+        intake.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="10.9.9.0/24")
         erasures.note(session=session, now=NOW, email_key=SASKIA.lower())
     told = vinkje(app, "privacy", "export", SASKIA.upper())
     data = json.loads(told.stdout)

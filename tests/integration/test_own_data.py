@@ -203,10 +203,10 @@ def test_asking_too_often_gets_the_same_page_and_no_mail(
         mails.append(len(letterbox.emptied()))
     assert mails == [1, 0, 1, 1, 0, 0]
     assert len(pages) == 1
-    for days, mailed in ((1, 1), (2, 1), (20, 0), (7, 1)):  # five in thirty days
-        clock.shift(timedelta(days=days))
+    for _ in range(3):  # a stranger who asks every day doesn't keep its owner from their data
+        clock.shift(timedelta(days=1))
         visitor.post(preferences(reader), data=ASK)
-        assert len(letterbox.emptied()) == mailed
+        assert len(letterbox.emptied()) == 1
 
 
 def test_links_of_two_readers_open_their_own_data_only(visitor: Visitor, reader: int) -> None:

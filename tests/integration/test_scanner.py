@@ -38,6 +38,7 @@ DOORS = {
     "data_link": {"data"},
     "address_new": {"address"},
     "address_told": set(),
+    "themes_told": {"preferences"},
     "alarm": {"newsroom"},
 }
 
@@ -89,6 +90,7 @@ def _about_data(session: Session) -> dict[str, bytes]:
     own_data.ask(session=session, now=NOW, subscriber_id=reader.id)
     address_change.ask(session=session, now=NOW, subscriber_id=reader.id, email="kees@elders.example")
     own_data.post(session=session, now=NOW, reader=reader, kind=LetterKind.ADDRESS_TOLD, email="kees@vroeger.example")
+    own_data.post(session=session, now=NOW, reader=reader, kind=LetterKind.THEMES_TOLD, email=reader.email)
     composed = {}
     for letter in session.scalars(select(Letter)).all():
         made = letters.compose_letter(session=session, now=NOW, letter_id=letter.id)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import errors, jobs, settings, themes
-from service.subscribers import addresses, confirmation, consent, preferences, signup, unsubscribe
+from service.subscribers import addresses, confirmation, consent, intake, preferences, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
     Confirmation,
@@ -215,8 +215,9 @@ def test_a_bounce_ends_every_theme_and_preferences_cannot_undo_it(session: Sessi
     unsubscribe.end_all(session=session, now=NOW, subscriber_id=reader.id, reason=EndReason.HARD_BOUNCE)
     assert states(session) == {"innovatie": "ended", "democratie": "ended"}
     assert [event for event, _, _ in events(session)] == ["bounced", "bounced"]
-    with pytest.raises(errors.Refused):
-        preferences.change(session=session, now=NOW, subscriber_id=reader.id, slugs=["innovatie"], language="nl")
+    answer = preferences.change(session=session, now=NOW, subscriber_id=reader.id, slugs=["innovatie"], language="nl")
+    assert answer is preferences.Change.ASKED, "their own press of a mailed button can"
+    assert states(session) == {"innovatie": "pending", "democratie": "ended"}
 
 
 def test_leaving_one_theme_leaves_the_others_and_repeating_is_harmless(session: Session) -> None:
@@ -255,7 +256,7 @@ def test_a_press_after_leaving_activates_nothing_and_frees_no_suppressed_address
 
 def test_a_form_whose_theme_was_retired_meanwhile_is_forgotten(session: Session) -> None:
     make.theme(session, "innovatie")
-    signup.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="n")
+    intake.ask(session=session, now=NOW, email=SASKIA, slugs=["innovatie"], language="nl", network="n")
     themes.retire(session=session, slug="innovatie", now=NOW)
     make.taken(session)
     assert asked(session) == []

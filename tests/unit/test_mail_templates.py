@@ -111,7 +111,7 @@ def test_the_check_finds_what_the_engine_lets_pass(source: str, fault: str) -> N
 def test_every_mail_has_its_three_templates() -> None:
     mails = [path for path in mail.templates().iterdir() if path.is_dir()]
     assert {path.name for path in mails} == {
-        *("confirmation", "already_subscribed", "data_link", "address_new", "address_told"),
+        *("confirmation", "already_subscribed", "data_link", "address_new", "address_told", "themes_told"),
         *("issue", "invitation", "ready", "alarm"),
     }
     for path in mails:
