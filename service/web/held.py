@@ -157,7 +157,7 @@ def _mails(data: Mapping[str, Any], names: Mapping[str, str]) -> list[Line]:
             what=view.translate(
                 "%(theme)s, week %(week)s", theme=names.get(row["theme"], row["theme"]), week=row["week"][-2:]
             ),
-            more=" ".join(part for part in (view.translate(became), row["status"]) if part),
+            more=view.translate(became) + (f" ({row['status']})" if row["status"] else ""),
         )
         for at, row, became in sorted([*sent, *back], key=lambda line: line[0])
     ]

@@ -364,5 +364,5 @@ def test_what_became_of_mails_stands_there_in_words(visitor: Visitor, reader: in
         addresses.suppress(session=session, now=NOW, email_key=SASKIA, reason=SuppressionReason.HARD_BOUNCE)
     said = words(visitor.get(fresh(visitor, reader)))
     assert "Innovatie, week 48 Geweigerd door uw mailserver" in said
-    assert "Innovatie, week 48 Kwam terug: het adres bestaat niet 5.1.1" in said
+    assert "Innovatie, week 48 Kwam terug: het adres bestaat niet (5.1.1)" in said
     assert "een kenmerk dat ons ervan weerhoudt u nieuwsbrieven te mailen" in said

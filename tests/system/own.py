@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from service import db, links
+from service import db, links, settings
 from service.subscribers import address_change, confirmation, consent, own_data
 from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, Subscriber
 from tests import make
-from tests.system import uncertain
+from tests.system import newsroom, uncertain
 from tests.system.conftest import Site
 
 NEW = "een.ander.adres.waar.geen.eind.aan.komt@provincie-met-een-lange-naam.example"
@@ -33,7 +33,7 @@ def block(site: Site, email: str) -> str:
     return links.block(confirmation_id)
 
 
-def _asked(site: Site) -> int:
+def _asked(site: Site, new: str = NEW) -> int:
     """A reader who asked for their data, and for another address."""
     uncertain.issue(site)
     now = datetime.now(UTC)
@@ -49,7 +49,7 @@ def _asked(site: Site) -> int:
             wording=consent.wording(consent.CONFIRM, "nl"),
         )
         own_data.ask(session=session, now=now, subscriber_id=reader.id)
-        address_change.ask(session=session, now=now, subscriber_id=reader.id, email=NEW)
+        address_change.ask(session=session, now=now, subscriber_id=reader.id, email=new)
         return reader.id
 
 
@@ -67,6 +67,38 @@ def _pressed(before: Go) -> Go:
         page.get_by_role("button").click()
 
     return go
+
+
+def _alike(page: Page, site: Site) -> None:
+    """The new address has the old one's mask."""
+    _asked(site, f"{uncertain.LONG[0]}@{uncertain.LONG.partition('@')[2]}")
+    page.goto(letter(site, LetterKind.ADDRESS_NEW))
+    expect(page.get_by_text("twee verschillende adressen")).to_be_visible()
+
+
+def _privacy_in_full(page: Page, site: Site) -> None:
+    """With all that a setting can add, and the texts unfolded."""
+    said = {
+        "processors": "Hostingbedrijf Voorbeeld (server), Mailbezorger Voorbeeld (mail)",
+        "transfers": "Mailbezorger Voorbeeld (mail) in de Verenigde Staten, onder het EU-VS-privacykader",
+        "privacy_officer": f"Jo Fraanje <functionaris.gegevensbescherming@{NEW.partition('@')[2]}>",
+        "return_address": "terug@voorbeeld.example",
+        "proof_of_work": True,
+    }
+    settings.use(site.chosen.model_copy(update=said))
+    page.goto("/privacy")
+    page.get_by_text("De teksten waar u ja op zegt").click()
+    expect(page.get_by_text("Jo Fraanje")).to_be_visible()
+
+
+def _privacy_unfinished(page: Page, site: Site) -> None:
+    """What the newsroom says of it where mail goes out."""
+    settings.use(
+        site.chosen.model_copy(update={"smtp_url": "smtp://relay.example", "base_url": "https://vink.example"})
+    )
+    newsroom.sign_in(page, site)
+    page.goto("/newsroom/")
+    expect(page.get_by_role("heading", name="nog niet af")).to_be_visible()
 
 
 def _letter_asked(page: Page, site: Site) -> None:
@@ -98,6 +130,8 @@ def _stale(door: str) -> Go:
 
 
 PAGES: dict[str, Go] = {
+    "privacy in full": _privacy_in_full,
+    "privacy page unfinished": _privacy_unfinished,
     "link to own data": _letter_asked,
     "own data": _page(LetterKind.DATA),
     "forget me": _page(LetterKind.DATA, "/erase"),
@@ -106,6 +140,7 @@ PAGES: dict[str, Go] = {
     "another address with errors": _pressed(_page(LetterKind.DATA, "/address")),
     "another address asked": _address_asked,
     "is this your address": _page(LetterKind.ADDRESS_NEW),
+    "is this your address, alike": _alike,
     "address changed": _pressed(_page(LetterKind.ADDRESS_NEW)),
     "never again": _block,
     "never again, pressed": _pressed(_block),
