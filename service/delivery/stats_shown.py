@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from service import i18n
 
 BANDS = 4  # a band of readers is this many times the smallest count wide
-FULL, SIGNED = "#,##0", "+#,##0;-#,##0"
+FULL, SIGNED = "#,##0", "+#,##0;−#,##0"
 PLAIN, PLAIN_SIGNED = "0", "+0;-0"
 
 

@@ -175,7 +175,7 @@ def test_twelve_weeks_or_twenty_six(app: flask.Flask) -> None:
     desk = Desk(app, Role.WRITER)
     for asked, weeks in (("", 12), ("?weeks=26", 26), ("?weeks=3", 12), ("?weeks=x", 12)):
         page = desk.text(f"{STATS}/innovatie{asked}")
-        assert len(re.findall(r'<th scope="row">week \d+', page)) == weeks
+        assert len(re.findall(r'<th scope="row" role="rowheader">week \d+', page)) == weeks
         assert re.search(rf'weeks={weeks}" aria-current="true"', page)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.system import stats
-from tests.system.conftest import Site
+from tests.system import mailbox, stats
+from tests.system.conftest import WIDTHS, Site
 
 pytestmark = pytest.mark.system
 
@@ -44,6 +44,22 @@ def test_bars_are_seen_whatever_the_colours(page: Page, site: Site) -> None:
     forced = [found.evaluate("bar => getComputedStyle(bar).fill") for found in (up, down)]
     assert "none" not in forced
     assert forced[0] != forced[1]
+
+
+@pytest.mark.parametrize("name", ["statistics", "statistics of a theme", "statistics of a small theme", "mailbox"])
+def test_no_number_hides_beside_the_screen(page: Page, site: Site, name: str) -> None:
+    """Where three columns don't fit, each row is a block, and each cell says what it is of."""
+    {**stats.PAGES, **mailbox.PAGES}[name](page, site)
+    narrow = (page.viewport_size or {})["width"] == WIDTHS["phone"][0]
+    for frame in page.locator(".table-frame").all():
+        assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
+        cell = frame.locator("tbody td:not([data-nothing])").last
+        expect(cell).to_be_visible()
+        said = cell.evaluate("cell => getComputedStyle(cell, '::before').content")
+        label = str(cell.get_attribute("data-label"))
+        assert said.startswith(f'"{label}') if narrow else said == "none"
+        for role in ("columnheader", "rowheader", "cell"):
+            expect(frame.get_by_role(role).first).to_be_attached()
 
 
 def test_on_paper_the_tables_are_whole(page: Page, site: Site) -> None:

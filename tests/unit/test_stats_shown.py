@@ -60,7 +60,7 @@ def test_sums_are_made_of_what_is_shown() -> None:
     assert stats_shown.words(seven + few, "en") == "8 to 11"
     assert stats_shown.words(seven + few, "nl") == "8 t/m 11"
     assert stats_shown.words(few + few, "en") == "2 to 8"
-    assert stats_shown.words(few - seven, "en", signed=True) == "-6 to -3"
+    assert stats_shown.words(few - seven, "en", signed=True) == "−6 to −3"
     assert stats_shown.words(seven - few, "en", signed=True) == "+3 to +6"
     assert stats_shown.words(seven - seven, "en", signed=True) == "0"
     assert stats_shown.words(stats_shown.banded(1234, SMALLEST) + few, "en") == "about 1,230"
