@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
 import sys
@@ -10,10 +11,15 @@ from collections.abc import Mapping
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-# Also percent-encoded, and with a quoted local part. An apostrophe is a letter in one. It looks only where a word
-# begins, so that a long line without any takes no longer than a short one.
+# Also percent-encoded, once or more, and with a quoted local part. An apostrophe is a letter in one, and so is "=".
+# It looks only where a word begins, so that a long line without any takes no longer than a short one.
 ADDRESS = re.compile(
-    r"(?:\"[^\"\n]*\"|(?<![^\s\"<>(),;:=@])[^\s\"<>(),;:=@]+)?(?:@|%40)[^\s\"'<>(),;:=]+", re.IGNORECASE
+    r"(?:\"[^\"\n]*\"|(?<![^\s\"<>(),;:@])[^\s\"<>(),;:@]+)?(?:@|%(?:25)*40)[^\s\"'<>(),;:=]+", re.IGNORECASE
+)
+# A visitor's, as gunicorn names who sent what it can't read. Whether it is one, `ipaddress` says.
+IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
+IP6 = re.compile(
+    r"(?<!\w)(?:[0-9a-f]{0,4}:){2,8}(?:[0-9a-f]{1,4}|(?<=::))(?!\w|:[0-9a-f:]|\.\d)(?:%\w+)?", re.IGNORECASE
 )
 # A signed link: row numbers, a dot, a signature. Then whatever has the length of 32 random bytes in base64.
 TOKEN = re.compile(
@@ -26,7 +32,27 @@ CONTROLS = {
 
 
 def redact(text: str) -> str:
-    return TOKEN.sub("[token]", ADDRESS.sub("[address]", text)).translate(CONTROLS)
+    # To count is quick: most lines hold neither.
+    if text.count(".") > 2:
+        text = IP4.sub(_network, text)
+    if text.count(":") > 1:
+        text = IP6.sub(_network, text)
+    if "@" in text or "%" in text:
+        text = ADDRESS.sub("[address]", text)
+    return TOKEN.sub("[token]", text).translate(CONTROLS)
+
+
+def _network(found: re.Match[str]) -> str:
+    """The range it lies in: an organisation or a neighbourhood, and no person. This machine's own name nobody."""
+    try:
+        address = ipaddress.ip_address(found[0].partition("%")[0])
+    except ValueError:
+        return found[0]
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if str(address) == "127.0.0.1" or address.is_unspecified or (address.version == 6 and address.is_reserved):
+        return found[0]
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
 def _redact_value(value: object) -> object:

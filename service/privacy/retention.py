@@ -178,7 +178,10 @@ TABLE = (
     Line(
         "logs",
         N_("Log files of our programs."),
-        N_("Nothing of you to delete: no e-mail address stands in them."),
+        N_(
+            "Nothing of you to delete: no e-mail address stands in them, and of your internet address at most the part "
+            "that names your network."
+        ),
         N_("To find faults."),
     ),
     Line(

@@ -169,3 +169,22 @@ def test_gunicorn_stops_at_a_wrong_setting(env: dict[str, str]) -> None:
     done = processes.run(*WEB, env=wrong)
     assert done.returncode == 4
     assert "vinkje can't start:\n  BATCH_SIZE: " in done.stderr
+
+
+def test_gunicorn_names_no_visitor_who_sends_what_it_can_not_read(env: dict[str, str], tmp_path: Path) -> None:
+    port = processes.free_port()
+    command = ("gunicorn", "--bind", f"127.0.0.1:{port}", "service.app:create_app()")
+    web = processes.Process(command, env, tmp_path / "web.log")
+    try:
+        processes.wait_until(lambda: "Listening at" in web.text(), 30, "it doesn't start")
+        with socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.3.4.5", 0)) as visitor:
+            visitor.sendall(b"GET /confirm?saskia=smit%2540gemeente.example RUBBISH\r\n\r\n")
+            assert b" 400 " in visitor.recv(100)
+        processes.wait_until(lambda: "Invalid request" in web.text(), 30, "it doesn't say what was wrong")
+        said = web.text()
+        assert "Invalid request from ip=127.3.4.0/24" in said
+        assert "127.3.4.5" not in said
+        assert "gemeente" not in said
+        assert "saskia" not in said
+    finally:
+        web.kill()

@@ -20,7 +20,7 @@ from service.issues.models import Issue, IssueState
 from service.newsroom import editors, sessions
 from service.newsroom.models import Editor, EditorSession, Notice, NoticeKind, Role
 from service.privacy import folding, forgetting, ledger, night, retention
-from service.subscribers import addresses, confirmation, erasures, signup, unsubscribe
+from service.subscribers import addresses, confirmation, erasures, intake, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
     Confirmation,
@@ -190,7 +190,7 @@ def test_nobody_is_left_over_with_nothing(session: Session) -> None:
 @tells("forms")
 def test_a_form_that_nobody_took_goes(session: Session) -> None:
     make.theme(session)
-    signup.ask(session=session, now=NOW, email=ADDRESS, slugs=["innovatie"], language="nl", network="198.51.100.0/24")
+    intake.ask(session=session, now=NOW, email=ADDRESS, slugs=["innovatie"], language="nl", network="198.51.100.0/24")
     stays_until(session, SignupRequest, NOW + keep("forms"))
 
 
@@ -258,6 +258,14 @@ def test_a_no_is_kept_until_its_owner_takes_it_back(session: Session, reason: Su
     assert count(session, Suppression) == 0
 
 
+def test_a_no_of_an_address_that_was_dead_before_is_a_no(session: Session) -> None:
+    """And a mailbox that is dead after its owner's "no" is that still."""
+    for reason in (SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT, SuppressionReason.HARD_BOUNCE):
+        addresses.suppress(session=session, now=NOW, email_key=ADDRESS, reason=reason)
+    pass_night(session, NOW + timedelta(days=10_000))
+    assert session.scalars(select(Suppression.reason)).all() == [SuppressionReason.COMPLAINT]
+
+
 @tells("erasures")
 def test_the_mark_of_an_erasure_lives_as_long_as_a_backup(session: Session) -> None:
     erasures.note(session=session, now=NOW, email_key=ADDRESS)
@@ -304,6 +312,7 @@ def test_counts_of_mail_that_changes_nothing_go(session: Session) -> None:
 def test_no_address_stands_in_a_log() -> None:
     """Of whatever is written there: tests/unit/test_logs.py."""
     assert logs.redact(f"550 5.1.1 <{ADDRESS}>: unknown") == "550 5.1.1 <[address]>: unknown"
+    assert logs.redact("Invalid request from ip=203.0.113.77: x") == "Invalid request from ip=203.0.113.0/24: x"
 
 
 @tells("caught")
