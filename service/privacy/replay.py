@@ -91,13 +91,10 @@ def marks(*, session: Session, now: datetime, told: Ledger) -> list[str]:
     Gives the tables whose numbers were behind.
     """
     back = _came_back(session, told)
-    known = {row.address_hash: row for row in session.scalars(select(Suppression))}
+    known = set(session.scalars(select(Suppression.address_hash)))
     for hashed, (reason, at) in told.suppressions.items():
-        if hashed in known:
-            if reason is SuppressionReason.BLOCKED:
-                known[hashed].reason, known[hashed].at = reason, at
-        elif hashed not in back or reason is SuppressionReason.BLOCKED:
-            session.add(Suppression(address_hash=hashed, reason=reason, at=at))
+        if hashed in known or hashed not in back or reason is SuppressionReason.BLOCKED:
+            addresses.put(session=session, address_hash=hashed, reason=reason, at=at)
     for hashed, at in told.erasures.items():
         erasures.put(session=session, at=at, address_hash=hashed)
     behind = numbers.skip(session=session, used=told.used)

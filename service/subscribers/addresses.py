@@ -14,6 +14,8 @@ from service import db, errors, links
 from service.subscribers.models import Suppression, SuppressionReason
 
 PURPOSE = "suppression"
+# A dead address is forgotten after a while, and mailed again when its owner is imported; a "no" isn't.
+STRONGER = (SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT, SuppressionReason.BLOCKED)
 LONGEST = 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
 LONGEST_LOCAL_PART = 64  # RFC 5321 §4.5.3.1.1
 
@@ -72,18 +74,20 @@ def alike(one: str, other: str) -> bool:
 
 
 def suppress(*, session: Session, now: datetime, email_key: str, reason: SuppressionReason) -> None:
-    """The first reason stays, unless the new one is the owner's own "never again"; also of two at once."""
+    """A stronger reason takes the place of a weaker one, also of two at once; else the first stays, with its date."""
     known = _known(session=session, email_key=email_key)
-    if known is None:
-        newest = links.keyed_hash(PURPOSE, email_key)
-        row = db.insert(session, Suppression).values(address_hash=newest, reason=reason, at=now)
-        if reason is SuppressionReason.BLOCKED:
-            new = {"reason": reason, "at": now}
-            session.execute(row.on_conflict_do_update(index_elements=[Suppression.address_hash], set_=new))
-        else:
-            session.execute(row.on_conflict_do_nothing())
-    elif reason is SuppressionReason.BLOCKED:
-        known.reason, known.at = reason, now
+    hashed = known.address_hash if known else links.keyed_hash(PURPOSE, email_key)
+    put(session=session, address_hash=hashed, reason=reason, at=now)
+    if known:
+        session.expire(known)
+
+
+def put(*, session: Session, address_hash: str, reason: SuppressionReason, at: datetime) -> None:
+    """The same of an address that only its mark is known of."""
+    row = db.insert(session, Suppression).values(address_hash=address_hash, reason=reason, at=at)
+    new = {"reason": row.excluded.reason, "at": row.excluded.at}
+    weaker = Suppression.reason.in_(STRONGER[: STRONGER.index(reason)])
+    session.execute(row.on_conflict_do_update(index_elements=[Suppression.address_hash], set_=new, where=weaker))
 
 
 def suppressed(*, session: Session, email_keys: Collection[str]) -> set[str]:

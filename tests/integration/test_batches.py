@@ -17,8 +17,8 @@ from service.delivery import batches, books, nudges, outcomes, recording, rounds
 from service.delivery.models import Batch, BatchState, Delivery, Outcome
 from service.delivery.outcomes import Reader, Result, Verdict
 from service.issues.models import Issue, IssueState
-from service.subscribers import addresses, unsubscribe
-from service.subscribers.models import Channel, State, Subscription, SuppressionReason
+from service.subscribers import address_change, addresses, unsubscribe
+from service.subscribers.models import Channel, Letter, State, Subscriber, Subscription, SuppressionReason
 from tests import make
 from tests.make import NOW
 
@@ -244,6 +244,23 @@ def test_a_hard_bounce_ends_every_theme_and_suppresses_the_address(session: Sess
     assert {subscription.state for subscription in held} == {State.ENDED}
     assert addresses.suppressed(session=session, email_keys=[reader.email_key]) == {reader.email_key}
     assert balanced(session, issue).rejected == 1
+
+
+def test_a_dead_address_says_nothing_of_the_one_that_took_its_place_meanwhile(session: Session) -> None:
+    """The batch was read, its reader, whose old mailbox is being closed, pressed the button in the new one."""
+    started(session, 1)
+    claimed = claim(session, ids(session)[0])
+    (reader,) = batches.read(session=session, now=SOON, claimed=claimed)
+    new = "saskia@thuis.example"
+    address_change.ask(session=session, now=SOON, subscriber_id=reader.subscriber_id, email=new)
+    letter_id = session.scalars(select(Letter.id)).one()
+    address_change.change(session=session, now=SOON, letter_id=letter_id, shown_in="nl")
+
+    record(session, claimed, result(reader, Verdict.DEAD))
+    session.expire_all()
+    assert session.scalars(select(Subscriber.email)).one() == new
+    assert session.scalars(select(Subscription.state)).one() is State.ACTIVE
+    assert addresses.suppressed(session=session, email_keys=[reader.email_key, new]) == {reader.email_key}
 
 
 def test_the_sweep_finds_what_waits_and_what_a_dead_worker_held(

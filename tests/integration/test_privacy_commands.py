@@ -15,7 +15,7 @@ import flask
 import pytest
 import redis
 import structlog
-from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, event, func, select
+from sqlalchemy import JSON, Column, Integer, LargeBinary, MetaData, String, Table, delete, event, func, select
 from sqlalchemy.orm import Session
 
 from service import db, heartbeat, settings, throttle
@@ -448,6 +448,20 @@ def test_who_came_back_after_a_complaint_stays(app: flask.Flask, folder: Path) -
     assert states() == {SASKIA: (State.ACTIVE, None)}
     with db.transaction() as session:
         assert addresses.suppressed(session=session, email_keys=[KEY]) == set()
+
+
+def test_a_complaint_since_the_backup_is_stronger_than_the_bounce_in_it(app: flask.Flask, folder: Path) -> None:
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=KEY, reason=SuppressionReason.COMPLAINT)
+    (folder / "new.csv").write_text(done(app, "privacy", "ledger"))
+    with db.transaction() as session:  # the backup
+        session.execute(delete(Suppression))
+        addresses.suppress(
+            session=session, now=NOW - timedelta(days=1), email_key=KEY, reason=SuppressionReason.HARD_BOUNCE
+        )
+    done(app, "privacy", "replay", folder / "new.csv")
+    with db.transaction() as session:
+        assert session.scalars(select(Suppression.reason)).all() == [SuppressionReason.COMPLAINT]
 
 
 def test_a_ledger_that_cant_be_kept_stops_nobody(app: flask.Flask, folder: Path) -> None:

@@ -302,7 +302,8 @@ def test_a_report_about_a_reader_who_left_suppresses_the_address_and_ends_nothin
 @pytest.mark.parametrize(
     ("first", "second", "stays"),
     [
-        (SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT, SuppressionReason.HARD_BOUNCE),
+        (SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT, SuppressionReason.COMPLAINT),
+        (SuppressionReason.COMPLAINT, SuppressionReason.HARD_BOUNCE, SuppressionReason.COMPLAINT),
         (SuppressionReason.BLOCKED, SuppressionReason.HARD_BOUNCE, SuppressionReason.BLOCKED),
         (SuppressionReason.HARD_BOUNCE, SuppressionReason.BLOCKED, SuppressionReason.BLOCKED),
     ],
