@@ -51,7 +51,7 @@ def test_no_number_hides_beside_the_screen(page: Page, site: Site, name: str) ->
     """Where three columns don't fit, each row is a block, and each cell says what it is of."""
     go = stats.PAGES.get(name) or mailbox.PAGES[name]
     go(page, site)
-    narrow = (page.viewport_size or {})["width"] == WIDTHS["phone"][0]
+    narrow = page.evaluate("innerWidth") == WIDTHS["phone"][0]
     for frame in page.locator(".table-frame").all():
         assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
         cell = frame.locator("tbody td:not([data-nothing])").last
