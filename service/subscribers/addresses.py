@@ -69,7 +69,7 @@ def mask(email: str) -> str:
 
 
 def alike(one: str, other: str) -> bool:
-    """Two addresses that can't be told apart by their masks: then words must, for a longer mask tells strangers more."""
+    """Two addresses whose masks are the same: then words tell them apart, for a longer mask tells strangers more."""
     return key(one) != key(other) and mask(key(one)) == mask(key(other))
 
 
