@@ -13,6 +13,7 @@ SHORTEST_SECRET = 32
 ADDRESS = "base_url"  # the file that says where `vinkje up` serves
 MAILBOX = "mailbox"  # the folder of the mails that it catches
 MAILS = 1000  # the newest of those are kept
+HALF = ".half"  # how the name of one ends while it is written
 
 
 def make(folder: Path) -> None:

@@ -33,6 +33,8 @@ class _OnAnyPort(Controller):
 class _Keeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        for half in folder.glob(f"*{data_folder.HALF}"):  # of a process that was killed: nobody counts or shows it
+            half.unlink(missing_ok=True)
         self._kept = deque(sorted(folder.glob("*.eml")))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's hook
@@ -40,9 +42,12 @@ class _Keeper:
         # Whoever delivers a mail at last writes down where it comes back to (RFC 5321 §4.4): a bounce can be tried.
         back_to = (envelope.mail_from or "").strip("<>").encode("utf-8", "surrogateescape")
         path = self._folder / f"{time.time_ns():020d}.eml"
-        half = path.with_suffix(".half")
-        half.write_bytes(b"Return-Path: <" + back_to + b">\r\n" + content)
-        half.rename(path)  # a reader of the folder sees whole mails only
+        half = path.with_suffix(data_folder.HALF)
+        try:
+            half.write_bytes(b"Return-Path: <" + back_to + b">\r\n" + content)
+            half.rename(path)  # a reader of the folder sees whole mails only
+        finally:
+            half.unlink(missing_ok=True)
         self._kept.append(path)
         while len(self._kept) > KEEP:
             self._kept.popleft().unlink(missing_ok=True)

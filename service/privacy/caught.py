@@ -6,7 +6,8 @@ import contextlib
 import email
 import email.policy
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import select
@@ -16,6 +17,23 @@ from service import folder, settings
 from service.privacy.spellings import Spelled
 from service.subscribers import erasures
 from service.subscribers.models import Letter, Subscriber
+
+KEEP = timedelta(days=30)
+STEP = 1000
+
+
+def held() -> bool:
+    """Whether any is left, also long after mail went out for real."""
+    return any(_mails())
+
+
+def expire(*, session: Session, now: datetime) -> int:
+    """Also after the trial, by whoever has its DATA_DIR: their links to leave work for good."""
+    old = (path for path in _mails() if _came_at(path) < now - KEEP)
+    gone = list(islice(old, STEP))
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return len(gone)
 
 
 def forget(*, emails: Collection[str]) -> None:
@@ -49,7 +67,9 @@ def sweep(*, session: Session, since: datetime) -> None:
 
 
 def _mails() -> Iterator[Path]:
-    yield from sorted((settings.current().data_dir / folder.MAILBOX).glob(f"{'[0-9]' * 20}.eml"))
+    """Also what a kill left half written."""
+    found = (settings.current().data_dir / folder.MAILBOX).glob(f"{'[0-9]' * 20}.*")
+    yield from sorted(path for path in found if path.suffix in (".eml", folder.HALF))
 
 
 def _came_at(path: Path) -> datetime:

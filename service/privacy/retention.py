@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 from service import db, folder, i18n, throttle
 from service.i18n import N_
 from service.newsroom import sessions
-from service.privacy import folding, forgetting
+from service.privacy import caught, folding, forgetting
 from service.subscribers import confirmation
 
 
 @dataclass(frozen=True)
 class Line:
     """`long` has %(span)s for `keep`, or %(count)s. `often`: each tick applies it too, not only the night.
-    `trial`: only where mails are caught instead of sent.
+    `trial`: only where mails are caught instead of sent, or were.
     """
 
     key: str
@@ -178,10 +178,7 @@ TABLE = (
     Line(
         "logs",
         N_("Log files of our programs."),
-        N_(
-            "Nothing of you to delete: no e-mail address stands in them, and of your internet address at most the part "
-            "that names your network."
-        ),
+        N_("Nothing of you to delete: no e-mail address, and of an internet address only the network’s part."),
         N_("To find faults."),
     ),
     Line(
@@ -218,9 +215,11 @@ TABLE = (
     ),
     Line(
         "caught",
-        N_("This is a trial: mails aren’t sent, but kept on this machine."),
-        N_("The newest %(count)s mails."),
+        N_("While this service is tried out, mails aren’t sent, but kept on this machine."),
+        N_("%(span)s, and never more than the newest %(count)s."),
         N_("To look at them."),
+        keep=caught.KEEP,
+        apply=caught.expire,
         trial=True,
     ),
 )

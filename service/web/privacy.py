@@ -10,7 +10,7 @@ import flask
 
 from service import i18n, settings
 from service.i18n import N_
-from service.privacy import grounds, retention
+from service.privacy import caught, grounds, retention
 from service.subscribers import consent, own_data
 from service.web import view
 
@@ -35,13 +35,13 @@ NOTHING = ("none", "no", "geen", "nee")  # of TRANSFERS: no data leave the Europ
 @blueprint.get("/privacy")
 def show() -> str:
     chosen, language = settings.current(), view.language()
-    caught = bool(flask.current_app.config.get("MAILBOX_DIR"))
+    trial = bool(flask.current_app.config.get("MAILBOX_DIR")) or caught.held()
     transfers = chosen.transfers.strip().rstrip(".")
     return flask.render_template(
         "public/privacy.html",
         rows=[
             (retention.row(line=line, language=language), grounds.words(key=line.key, language=language))
-            for line in retention.shown(trial=caught)
+            for line in retention.shown(trial=trial)
         ],
         proof=chosen.proof_of_work,
         by_mail=bool(chosen.return_address),

@@ -185,9 +185,10 @@ def test_caught_mails_to_and_about_a_reader_go(mailbox: Path, session: Session) 
     session.flush()
     gone = [put(mailbox, SASKIA.upper()), put(mailbox, "chief@vinkje.example", f"Over {SASKIA[:9]}=\r\n{SASKIA[9:]}.")]
     gone.append(put(mailbox, "old@gemeente.example"))
+    gone.append(put(mailbox, SASKIA).rename(mailbox / f"{1:020d}.half"))  # what a kill left
     stays = [put(mailbox, "bo@gemeente.example", "Beste Bo"), put(mailbox, "x" + SASKIA)]
     erase(session, number)
-    assert [path.exists() for path in gone] == [False, False, False]
+    assert [path.exists() for path in gone] == [False, False, False, False]
     assert [path.exists() for path in stays] == [True, True]
 
 

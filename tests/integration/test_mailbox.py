@@ -10,6 +10,7 @@ from typing import Any
 
 import flask
 import pytest
+import time_machine
 
 from worker import mailbox
 
@@ -158,6 +159,23 @@ def test_it_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         f"Subject: {n}" for n in ("0.3", *["1.0", "1.1", "1.2", "1.3"])
     ]
     assert kept[-1].endswith(b"\r\n\r\n.\r\n")
+
+
+def test_what_a_kill_left_half_written_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    half = tmp_path / "mailbox" / f"{1:020d}.half"
+    half.parent.mkdir()
+    half.write_bytes(b"To: saskia@gemeente.example\r\n")
+    with mailbox.catching(tmp_path):
+        assert not half.exists()
+
+
+def test_a_mail_that_can_not_be_kept_leaves_nothing(tmp_path: Path) -> None:
+    with mailbox.catching(tmp_path) as address, time_machine.travel(0, tick=False):
+        (tmp_path / "mailbox" / f"{0:020d}.eml" / "in the way").mkdir(parents=True)
+        port = int(address.removeprefix("smtp://127.0.0.1:").partition("?")[0])
+        with smtplib.SMTP("127.0.0.1", port) as line, pytest.raises(smtplib.SMTPDataError):
+            line.sendmail("a@vinkje.example", "saskia@gemeente.example", "Subject: x\r\n\r\n.\r\n")
+    assert [path.name for path in (tmp_path / "mailbox").iterdir()] == [f"{0:020d}.eml"]
 
 
 def test_a_caught_mail_says_where_it_comes_back_to(client: flask.testing.FlaskClient, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import flask
 import pytest
 
-from service import db, links, settings
+from service import db, folder, links, settings
 from service.issues import editions
 from service.issues.models import Issue
 from service.newsroom.models import Role
@@ -191,6 +191,19 @@ def test_a_trial_says_that_mails_are_caught(app: flask.Flask, visitor: Visitor, 
     finally:
         del app.config["MAILBOX_DIR"]
     assert rows == [shown(line, language) for line in retention.TABLE]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_after_a_trial_it_says_so_while_a_mail_is_left(visitor: Visitor, tmp_path: Path, language: str) -> None:
+    use(data_dir=tmp_path)
+    mail = tmp_path / folder.MAILBOX / f"{1:020d}.eml"
+    mail.parent.mkdir()
+    caught = shown(retention.TABLE[-1], language)
+    assert caught not in table(visitor, language).rows
+    mail.write_bytes(b"To: saskia@gemeente.example\r\n\r\nx\r\n")
+    assert table(visitor, language).rows[-1] == caught
+    mail.unlink()
+    assert caught not in table(visitor, language).rows
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

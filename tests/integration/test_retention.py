@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import flask
 import pytest
@@ -13,7 +14,7 @@ import time_machine
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import db, heartbeat, i18n, jobs, logs, throttle
+from service import db, heartbeat, i18n, jobs, logs, settings, throttle
 from service.delivery import books
 from service.delivery.models import Delivery, DeliveryCount, Outcome, Report, ReportCount, ReportKind
 from service.issues.models import Issue, IssueState
@@ -315,13 +316,43 @@ def test_no_address_stands_in_a_log() -> None:
     assert logs.redact("Invalid request from ip=203.0.113.77: x") == "Invalid request from ip=203.0.113.0/24: x"
 
 
+@pytest.fixture
+def box(app: flask.Flask, tmp_path: Path) -> Path:
+    """Where a trial caught its mails."""
+    settings.use(settings.current().model_copy(update={"data_dir": tmp_path}))
+    folder = tmp_path / mailbox.FOLDER
+    folder.mkdir()
+    return folder
+
+
+def catch(box: Path, at: datetime, ending: str = ".eml") -> Path:
+    path = box / f"{int(at.timestamp()) * 10**9:020d}{ending}"
+    path.write_bytes(f"To: {ADDRESS}\r\n\r\nx\r\n".encode())
+    return path
+
+
 @tells("caught")
-def test_a_trial_keeps_its_newest_mails() -> None:
-    """And no more: tests/integration/test_mailbox.py."""
+def test_a_trial_keeps_its_newest_mails_and_not_for_long(box: Path, session: Session) -> None:
+    """Also when it is over, and mail goes out. No more than so many: tests/integration/test_mailbox.py."""
+    mails = [catch(box, NOW), catch(box, NOW - SECOND, ".half"), catch(box, NOW + timedelta(days=1))]
+    (box / "notes.txt").write_text("an operator's own")
+    pass_night(session, NOW + keep("caught"))
+    assert [path.exists() for path in mails] == [True, False, True]
+    pass_night(session, NOW + keep("caught") + SECOND)
+    assert [path.exists() for path in mails] == [False, False, True]
+    assert (box / "notes.txt").exists()
     assert mailbox.KEEP == 1000
     assert "1.000" in retention.row(line=line("caught"), language="nl").long
     assert line("caught") in retention.shown(trial=True)
     assert line("caught") not in retention.shown(trial=False)
+
+
+def test_many_caught_mails_go_in_more_steps_than_one(box: Path, session: Session) -> None:
+    for number in range(1001):
+        catch(box, NOW + number * SECOND)
+    over = NOW + keep("caught") + timedelta(days=1)
+    steps = [retention.apply(session=session, now=over, line=line("caught")) for _ in range(3)]
+    assert steps == [1000, 1, 0]
 
 
 # --- issues ---
