@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from service import heartbeat, i18n, jobs
+from service import db, heartbeat, i18n, jobs
 
 THREE = 3  # o'clock in Amsterdam: a quiet hour
 QUIET = timedelta(minutes=15)  # so long a bell has to be heard, and a job to go on by itself
@@ -36,6 +36,8 @@ def go_on(*, session: Session, now: datetime) -> None:
 
 
 def finish(*, session: Session, now: datetime) -> None:
+    """With it goes from SQLite's log what was taken out by day, or while somebody was reading."""
+    db.scrub(session)
     heartbeat.beat(session=session, now=now, name=DONE)
 
 

@@ -245,5 +245,5 @@ def apply(*, session: Session, now: datetime, line: Line) -> int:
 
 def apply_often(*, session: Session, now: datetime) -> None:
     """For the tick, a step of each."""
-    for function in dict.fromkeys(line.apply for line in TABLE if line.often and line.apply):
-        function(session=session, now=now)
+    for line in {line.apply: line for line in TABLE if line.often}.values():
+        apply(session=session, now=now, line=line)

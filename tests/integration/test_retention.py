@@ -500,7 +500,7 @@ def test_what_has_a_period_is_applied_and_says_it() -> None:
         assert (one.apply is not None) == (one.keep is not None and one.key not in others), one.key
 
 
-# --- the night ---
+# --- SQLite's write-ahead log ---
 
 
 @pytest.fixture
@@ -508,6 +508,39 @@ def clock() -> Iterator[time_machine.Traveller]:
     """What the jobs take for now."""
     with time_machine.travel(NOW, tick=False) as traveller:
         yield traveller
+
+
+def in_files(app: flask.Flask) -> list[str]:
+    """The files of SQLite's database in which the address can be read."""
+    files = settings.current().data_dir.glob("vinkje.db*") if db.db.engine.dialect.name == "sqlite" else []
+    return [path.name for path in files if ADDRESS.encode() in path.read_bytes()]
+
+
+def test_what_the_tick_expires_leaves_the_log_too(app: flask.Flask, clock: time_machine.Traveller) -> None:
+    with db.transaction() as session:
+        signed_up(session, "innovatie")
+    clock.move_to(NOW + keep("unconfirmed") + SECOND)
+    tasks.tick()
+    with db.transaction() as session:
+        assert count(session, Subscriber) == 0
+    assert in_files(app) == []
+
+
+def test_what_was_taken_out_by_day_leaves_the_log_at_night(app: flask.Flask, clock: time_machine.Traveller) -> None:
+    """As a form of somebody whom we may not mail: it was taken, and nothing came of it."""
+    with db.transaction() as session:
+        make.theme(session)
+        intake.ask(session=session, now=NOW, email=ADDRESS, slugs=["innovatie"], language="nl", network="n")
+        addresses.suppress(session=session, now=NOW, email_key=ADDRESS, reason=SuppressionReason.BLOCKED)
+        request_id = session.scalars(select(SignupRequest.id)).one()
+    tasks.take_signup(request_id)
+    with db.transaction() as session:
+        assert count(session, SignupRequest) + count(session, Subscriber) == 0
+    tasks.apply_retention()
+    assert in_files(app) == []
+
+
+# --- the night ---
 
 
 def rung(bells: Bells) -> int:
