@@ -130,6 +130,19 @@ def every() -> dict[str, mail.Rendered]:
             hours=6,
             desk_url=f"{BASE}/newsroom/",
         )
+        for kind, note in (("held", ""), ("paused", "mail_comes_back"), ("waits", "relay_refuses")):
+            mails["stopped" if kind == "paused" else f"stopped_{kind}"] = mail.render(
+                "stopped",
+                language=language,
+                kind=kind,
+                note=note,
+                theme=number.theme.name(language),
+                week=49,
+                moment=moment,
+                approved=False,
+                over=False,
+                issue_url=f"{BASE}/newsroom/issues/7",
+            )
         made |= {f"{name}.{language}": rendered for name, rendered in mails.items()}
     return made
 

@@ -3,6 +3,8 @@
     assemble an issue        24 hours before its send hour                   service/issues/rota.py
     hold an issue            when its hour was missed by 6 hours or more     service/issues/rota.py
     start a round            at its send hour                                service/issues/rota.py
+    mail chiefs of a stop    at once; 15 min later when it waits for the
+                             relay, which mostly goes on by then             service/issues/stops.py
     nudge a batch            waiting without a nudge, or its lease is over   service/delivery/nudges.py
     try a batch again        ¼ to 5 min after the line to the relay broke    worker/keeper.py
     try a reader again       5 min, 15 min, 1 h, every 4 h; up to 48 h       service/delivery/outcomes.py

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service import heartbeat, jobs, outbox, settings
 from service.delivery import breaker, inbox, limits, nudges, rounds
-from service.issues import alarms, rota
+from service.issues import alarms, rota, stops
 from service.newsroom.models import Notice
 from service.privacy import erasure, ledger, night, retention
 from service.subscribers import intake
@@ -63,6 +63,10 @@ def alarm(session: Session, now: datetime) -> None:
     alarms.tell(session=session, now=now)
 
 
+def tell_chiefs(session: Session, now: datetime) -> None:
+    stops.tell(session=session, now=now)
+
+
 def mail_due(session: Session, now: datetime) -> None:
     kinds = ((Confirmation, jobs.SEND_CONFIRMATION), (Letter, jobs.SEND_LETTER), (Notice, jobs.SEND_NOTICE))
     for model, job in kinds:
@@ -84,5 +88,6 @@ def keep_erased(session: Session, now: datetime) -> None:
 
 
 STEPS = (
-    hold, assemble, start, probe, nudge, finish, read_inbox, take, alarm, mail_due, expire, retain, keep_erased, beat,
+    hold, assemble, start, probe, nudge, finish, read_inbox, take, alarm, tell_chiefs, mail_due,
+    expire, retain, keep_erased, beat,
 )  # fmt: skip

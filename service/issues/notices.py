@@ -1,4 +1,4 @@
-"""Mails to one editor: an invitation, "ready to approve", a test send, an alarm."""
+"""Mails to one editor: an invitation, "ready to approve", a test send, an alarm, an issue that stands still."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from service import i18n, links, mail, settings
-from service.issues import alarms, editions, models
+from service.issues import alarms, editions, models, rota, stops
 from service.issues.models import Issue, IssueState
 from service.newsroom import editors
 from service.newsroom.models import EditorState, Notice, NoticeKind, Role
@@ -23,6 +23,9 @@ def compose(*, session: Session, now: datetime, notice_id: int) -> mail.Outbound
         NoticeKind.READY: _ready,
         NoticeKind.TEST_SEND: _test_send,
         NoticeKind.ALARM: _alarm,
+        NoticeKind.HELD: _stopped,
+        NoticeKind.PAUSED: _stopped,
+        NoticeKind.WAITS: _stopped,
     }[notice.kind](session, now, notice)
     if message is None:
         return None
@@ -55,7 +58,7 @@ def _ready(session: Session, now: datetime, notice: Notice) -> bytes | None:
         "ready",
         language=notice.language,
         theme=issue.theme.name(notice.language),
-        week=int(issue.week.partition("-W")[2]),
+        week=rota.number(issue.week),
         titles=[item.title for item in editions.of(session=session, issue=issue)],
         moment=i18n.day_and_hour(notice.language, issue.send_at),
         issue_url=links.page(f"newsroom/issues/{issue.id}"),
@@ -96,6 +99,25 @@ def _alarm(session: Session, now: datetime, notice: Notice) -> bytes | None:
         count=settings.current().signups_per_hour,
         hours=int(alarms.QUIET.total_seconds() // 3600),
         desk_url=links.page("newsroom/"),
+    )
+    return _composed(rendered, now, notice)
+
+
+def _stopped(session: Session, now: datetime, notice: Notice) -> bytes | None:
+    issue = _issue(session, notice)
+    if issue is None or stops.kind_of(issue) is not notice.kind or not notice.editor.role.covers(Role.CHIEF):
+        return None
+    rendered = mail.render(
+        "stopped",
+        language=notice.language,
+        kind=str(notice.kind),
+        note=issue.note,
+        theme=issue.theme.name(notice.language),
+        week=rota.number(issue.week),
+        moment=i18n.day_and_hour(notice.language, issue.send_at),
+        approved=issue.state is IssueState.APPROVED,
+        over=rota.is_over(now=now, week=issue.week),
+        issue_url=links.page(f"newsroom/issues/{issue.id}"),
     )
     return _composed(rendered, now, notice)
 

@@ -43,6 +43,9 @@ class NoticeKind(StrEnum):
     READY = "ready"
     TEST_SEND = "test_send"
     ALARM = "alarm"
+    HELD = "held"  # these three: service/issues/stops.py
+    PAUSED = "paused"
+    WAITS = "waits"
 
 
 class Editor(Base):

@@ -18,7 +18,7 @@ from tests import approved_mails
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 NAMES = (
     *("confirmation", "already_subscribed", "data_link", "address_new", "address_told", "themes_told"),
-    *("issue", "invitation", "ready", "alarm"),
+    *("issue", "invitation", "ready", "alarm", "stopped", "stopped_held", "stopped_waits"),
 )
 EVERY = [f"{name}.{language}" for name in NAMES for language in i18n.LANGUAGES]
 

@@ -112,7 +112,7 @@ def test_every_mail_has_its_three_templates() -> None:
     mails = [path for path in mail.templates().iterdir() if path.is_dir()]
     assert {path.name for path in mails} == {
         *("confirmation", "already_subscribed", "data_link", "address_new", "address_told", "themes_told"),
-        *("issue", "invitation", "ready", "alarm"),
+        *("issue", "invitation", "ready", "alarm", "stopped"),
     }
     for path in mails:
         assert {file.name for file in path.iterdir()} == {"subject.txt", "body.txt", "body.mjml"}
