@@ -35,21 +35,33 @@ class Theme(Base):
 
 
 def add(*, session: Session, slug: str, name_nl: str, name_en: str) -> Theme:
-    if not _is_slug(slug):
-        raise errors.Refused("slug", "A slug has small letters, digits and single hyphens, 40 at most.")
-    taken = errors.Refused("slug", "There is a theme “%(slug)s” already.", slug=slug)
-    if session.scalar(select(Theme.id).where(Theme.slug == slug)):
-        raise taken
-    for field, name in (("nl", name_nl), ("en", name_en)):
-        if not name.strip() or len(name) > 80 or not name.isprintable():
-            raise errors.Refused(field, "A theme needs a name of 80 characters at most.")
+    for problem in problems(session=session, slug=slug, name_nl=name_nl, name_en=name_en):
+        raise problem
     theme = Theme(slug=slug, name_nl=name_nl.strip(), name_en=name_en.strip())
     try:
         with session.begin_nested():
             session.add(theme)
     except IntegrityError:  # two admins add it at once
-        raise taken from None
+        raise _taken(slug) from None
     return theme
+
+
+def problems(*, session: Session, slug: str, name_nl: str, name_en: str) -> list[errors.Refused]:
+    """Everything that `add` would refuse, in the order of the form."""
+    found = [
+        errors.Refused(field, "A theme needs a name of 80 characters at most.")
+        for field, name in (("nl", name_nl), ("en", name_en))
+        if not name.strip() or len(name) > 80 or not name.isprintable()
+    ]
+    if not _is_slug(slug):
+        found.append(errors.Refused("slug", "A slug has small letters, digits and single hyphens, 40 at most."))
+    elif session.scalar(select(Theme.id).where(Theme.slug == slug)):
+        found.append(_taken(slug))
+    return found
+
+
+def _taken(slug: str) -> errors.Refused:
+    return errors.Refused("slug", "There is a theme “%(slug)s” already.", slug=slug)
 
 
 def retire(*, session: Session, slug: str, now: datetime) -> Theme:

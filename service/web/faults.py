@@ -107,4 +107,6 @@ def _unforeseen(fault: Exception) -> flask.Response:
 
 def _page(code: int, advice: str) -> flask.Response:
     heading = view.translate(HEADINGS.get(code, HEADINGS[400 if code < 500 else 500]))
-    return flask.make_response(flask.render_template("fault.html", heading=heading, advice=advice), code)
+    # Who is signed in stays in the newsroom; but a page about our own trouble asks nothing of the database.
+    page = "newsroom/fault.html" if code < 500 and flask.g.get("editor") else "fault.html"
+    return flask.make_response(flask.render_template(page, heading=heading, advice=advice), code)

@@ -21,11 +21,13 @@ def listing() -> str:
 @blueprint.post("")
 def add() -> ResponseReturnValue:
     form = flask.request.form
+    values = {"slug": form.get("slug", ""), "name_nl": form.get("nl", ""), "name_en": form.get("en", "")}
     try:
         with db.transaction() as work:
-            themes.add(session=work, slug=form.get("slug", ""), name_nl=form.get("nl", ""), name_en=form.get("en", ""))
+            themes.add(session=work, **values)
     except errors.Refused as refused:
-        return _page(form, [(refused.field, session.say(refused))]), 422
+        every = themes.problems(session=db.reading(), **values) or [refused]
+        return _page(form, [(one.field, session.say(one)) for one in every]), 422
     flask.flash(view.translate("The theme is added. Readers can choose it from now on."))
     return _back()
 

@@ -398,6 +398,7 @@ def test_a_held_issue_whose_week_is_over_can_still_go(chief: Desk, doorbells: Ru
         found.held_since = datetime.now(UTC)
         found.week, found.send_at = "2026-W01", datetime(2026, 1, 1, 8, tzinfo=UTC)
     _approve(chief, issue)
+    assert "Het mag nu naar 0 lezers." in chief.words(issue)  # its hour has gone: there is nothing to wait for
     doorbells.clear()
     assert chief.post(f"{issue}/send", {"sure": "yes"}).status_code == 302
     assert [name for name, _ in doorbells] == ["vinkje.start_round"]
@@ -408,6 +409,25 @@ def test_a_cancelled_issue_gives_its_items_back(chief: Desk) -> None:
     chief.post(f"{issue}/cancel", {"sure": "yes"})
     assert _state(issue) is IssueState.CANCELLED
     assert _items() == {"Een": ItemState.PUBLISHED}
+    assert "U kunt deze week opnieuw plannen." in chief.words(issue)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cut_at": datetime.now(UTC)}, "Geen: het is geannuleerd toen het al werd verstuurd."),
+        ({"week": "2026-W01"}, "Geen: het is geannuleerd, en de week is voorbij."),
+    ],
+)
+def test_a_week_that_cannot_be_planned_again_is_not_offered(chief: Desk, values: dict[str, object], said: str) -> None:
+    issue, _ = _assembled(chief, "Een")
+    chief.post(f"{issue}/cancel", {"sure": "yes"})
+    with db.transaction() as session:
+        found = session.scalars(select(Issue)).one()
+        for name, value in values.items():
+            setattr(found, name, value)
+    assert said in chief.words(issue)
+    assert "opnieuw plannen" not in chief.words(issue)
 
 
 def test_the_numbers_stand_on_the_page_while_it_goes_out(chief: Desk) -> None:
@@ -492,6 +512,15 @@ def test_what_is_not_there_says_so(app: flask.Flask, address: str) -> None:
     assert "<h1>" in missing.text
 
 
+def test_who_may_not_or_cannot_stays_in_the_newsroom(app: flask.Flask) -> None:
+    writer = Desk(app, Role.WRITER)
+    for address, status in (("/newsroom/editors", 403), ("/newsroom/issues/4711", 404)):
+        page = writer.get(address)
+        assert page.status_code == status
+        assert 'aria-label="Redactie"' in page.text
+        assert 'href="/newsroom/">Naar het bureau<' in page.text
+
+
 def test_an_admin_invites_and_the_invited_editor_signs_in(app: flask.Flask, doorbells: Rung) -> None:
     admin = Desk(app, Role.ADMIN)
     form = {"email": "Joris@Gemeente.example", "name": "Joris Bakker", "role": "writer", "speaks": "en"}
@@ -561,6 +590,8 @@ def test_an_admin_adds_and_retires_themes(app: flask.Flask) -> None:
     again = admin.post("/newsroom/themes", {"slug": "open-data", "nl": "Open", "en": "Open"})
     assert again.status_code == 422
     assert "Er is al een thema “open-data”." in again.text
+    empty = admin.post("/newsroom/themes", {"slug": "", "nl": "", "en": ""})
+    assert re.findall(r'id="(\w+)-error"', empty.text) == ["nl", "en", "slug"]
     assert "sluiten?" in admin.text("/newsroom/themes/open-data/retire")
     admin.post("/newsroom/themes/open-data/retire")
     with db.transaction() as session:

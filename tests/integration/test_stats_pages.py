@@ -221,7 +221,7 @@ def test_an_issues_page_says_what_came_back(app: flask.Flask) -> None:
         planned = make.approved(session, "organisatie").id
     chief = Desk(app, Role.CHIEF, language="en")
     page = words_of(chief.text(f"/newsroom/issues/{issue_id}"))
-    assert "12 bounced, fewer than 5 complained." in page
+    assert "Came back: 12. Reported as spam: fewer than 5." in page
     assert f'href="{STATS}/innovatie"' in chief.text(f"/newsroom/issues/{issue_id}")
-    assert "7 to 10 bounced, 0 complained." in words_of(chief.text(f"/newsroom/issues/{other}"))
-    assert "complained" not in chief.text(f"/newsroom/issues/{planned}")
+    assert "Came back: 7 to 10. Reported as spam: 0." in words_of(chief.text(f"/newsroom/issues/{other}"))
+    assert "Came back" not in chief.text(f"/newsroom/issues/{planned}")
