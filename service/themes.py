@@ -49,8 +49,11 @@ def add(*, session: Session, slug: str, name_nl: str, name_en: str) -> Theme:
 def problems(*, session: Session, slug: str, name_nl: str, name_en: str) -> list[errors.Refused]:
     """Everything that `add` would refuse, in the order of the form."""
     found = [
-        errors.Refused(field, "A theme needs a name of 80 characters at most.")
-        for field, name in (("nl", name_nl), ("en", name_en))
+        refused
+        for name, refused in (
+            (name_nl, errors.Refused("nl", "A theme needs a Dutch name, of 80 characters at most.")),
+            (name_en, errors.Refused("en", "A theme needs an English name, of 80 characters at most.")),
+        )
         if not name.strip() or len(name) > 80 or not name.isprintable()
     ]
     if not _is_slug(slug):

@@ -56,3 +56,13 @@ def test_a_chief_writes_plans_reads_and_approves(page: Page, site: Site) -> None
     page.get_by_role("button", name="Uitloggen").click()
     expect(page.get_by_role("heading", name="Inloggen bij de redactie")).to_be_visible()
     assert not site.complaints
+
+
+@pytest.mark.parametrize("name", ["assembled issue", "approved issue", "sending issue", "issues"])
+def test_on_paper_stand_words_and_figures_alone(page: Page, site: Site, name: str) -> None:
+    newsroom.PAGES[name](page, site)
+    expect(page.get_by_role("button").first).to_be_visible()
+    page.emulate_media(media="print")
+    for pressed in page.locator("button, .button, input, select").all():
+        expect(pressed).to_be_hidden()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -33,7 +33,7 @@ def test_a_message_without_translation_stays_english() -> None:
 
 
 def test_dutch_comes_from_the_catalogues() -> None:
-    message = "A theme needs a name of 80 characters at most."
+    message = "A theme needs a Dutch name, of 80 characters at most."
     assert i18n.gettext("en", message) == message
     assert i18n.gettext("nl", message) not in ("", message)
 
