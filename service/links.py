@@ -70,6 +70,11 @@ def block(confirmation_id: int) -> str:
     return _url(Purpose.BLOCK, confirmation_id)
 
 
+def block_letter(letter_id: int) -> str:
+    """The same, in the mail to an address that a reader filled in as their new one."""
+    return _url(Purpose.BLOCK, 0, letter_id)
+
+
 def return_path(issue_id: int, subscriber_id: int) -> str:
     """Where a bounce of this one mail goes (VERP, requirements 1.6). Needs RETURN_ADDRESS."""
     return _returning("b", issue_id, subscriber_id)
@@ -111,6 +116,12 @@ def read(purpose: Purpose, token: str) -> tuple[int, ...]:
         if hmac.compare_digest(_signed(payload, _derived(purpose, key)), token):
             return tuple(int(part) for part in payload.split("-"))
     raise errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost.")
+
+
+def read_block(token: str) -> tuple[int, int]:
+    """Confirmation and letter; one of them is 0. Raises LinkRefused."""
+    confirmation_id, *letter_id = read(Purpose.BLOCK, token)
+    return confirmation_id, letter_id[0] if letter_id else 0
 
 
 def read_preferences(token: str) -> tuple[int, int]:

@@ -94,6 +94,7 @@ def every() -> dict[str, mail.Rendered]:
                 old="s•••@gemeente.example",
                 alike=False,
                 address_url=f"{BASE}/address/346.w8Bv1Nc4Xz7Lk0Jh3Gf6Ds9Aq2We5Rt8Yu1Io4PpMnE",
+                block_url=f"{BASE}/block/0-346.T3rYx5Wc8Qn1Lm6Vb0Zk4Hg7Fd2Js9Pa5Ou3Ie8Ntw",
                 until=moment,
             ),
             "address_told": mail.render("address_told", language=language, new="s•••@provincie.example", alike=False),

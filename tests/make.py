@@ -11,7 +11,7 @@ from service import themes
 from service.issues import approval, assembly, rota
 from service.issues.models import Issue
 from service.newsroom import models as newsroom
-from service.subscribers import intake
+from service.subscribers import address_change, confirmation, intake
 from service.subscribers import models as subscribers
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -71,6 +71,13 @@ def approved(session: Session, slug: str = "innovatie", now: datetime = NOW) -> 
     planned = rota.plan(session=session, now=now, theme_id=theme(session, slug).id, week=week, send_at=now)
     assembly.assemble(session=session, now=now, issue_id=planned.id)
     return approval.approve(session=session, now=now, issue_id=planned.id, editor_id=None, seen=None)
+
+
+def pressed(session: Session, letter_id: int, *, now: datetime = NOW, shown_in: str = "nl") -> address_change.Pressed:
+    """The button that a new address was mailed, by who looks at its page and presses at once."""
+    asked_by = session.get_one(subscribers.Letter, letter_id).subscriber_id
+    shown = [theme.id for theme in confirmation.themes_held(session=session, subscriber_id=asked_by)]
+    return address_change.change(session=session, now=now, letter_id=letter_id, shown_in=shown_in, shown=shown)
 
 
 def taken(session: Session) -> None:

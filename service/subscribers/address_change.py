@@ -6,6 +6,7 @@ Whoever asks gets the same answer, whether the new address is nobody's, another 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -76,8 +77,9 @@ def find(*, session: Session, now: datetime, letter_id: int) -> Letter | None:
     return letter
 
 
-def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) -> Pressed:
-    """The press of the button: who pressed it reads the new mailbox. `shown_in` is the language of its page.
+def change(*, session: Session, now: datetime, letter_id: int, shown_in: str, shown: Collection[int]) -> Pressed:
+    """The press of the button: who pressed it reads the new mailbox. `shown_in` is the language of its page, `shown`
+    the themes on it: nobody agrees to one that they didn't see. Raises Conflict when there is such a one by now.
 
     When the address is another reader's by now, that one gets the themes and this one ends: a person showed to
     have both mailboxes.
@@ -89,12 +91,16 @@ def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) ->
         return Pressed(Answer.EXPIRED)
     if letter.used_at is not None:
         return Pressed(Answer.ALREADY)
+    agreed = {theme.id for theme in confirmation.themes_held(session=session, subscriber_id=reader.id)}
+    if not agreed <= set(shown):
+        raise errors.Conflict("Your themes have changed meanwhile. Look once more.")
     letter.used_at = now
     session.execute(delete(Letter).where(_open_for(reader), Letter.id != letter.id))
     to_data = update(Letter).where(Letter.subscriber_id == reader.id, Letter.kind == LetterKind.DATA)
     session.execute(to_data.where(Letter.used_at.is_(None)).values(used_at=now))
     confirmation.withdraw(session=session, now=now, subscriber_id=reader.id, confirmed_too=True)
-    addresses.lift(session=session, email_key=addresses.key(letter.email))
+    if agreed:  # without a theme there were no words either, and nothing is undone
+        addresses.lift(session=session, email_key=addresses.key(letter.email))
     wording = consent.wording(consent.ADDRESS, shown_in)
     heir = _holder(session=session, letter=letter)
     if heir is None and _take(session=session, now=now, reader=reader, letter=letter, wording=wording):
@@ -107,12 +113,15 @@ def change(*, session: Session, now: datetime, letter_id: int, shown_in: str) ->
 
 
 def _hold(*, session: Session, letter: Letter) -> Subscriber | None:
-    """The reader's row, and with it that of who has the new address: in order of number, for two may swap theirs.
-    Before them what a form asked for the old address.
-    """
+    """As `hold`, and before it what a form asked for the old address."""
     before = session.get(Subscriber, letter.subscriber_id)
     if before is not None and letter.used_at is None:
         intake.forget(session=session, email=before.email)
+    return hold(session=session, letter=letter)
+
+
+def hold(*, session: Session, letter: Letter) -> Subscriber | None:
+    """The reader's row, and with it that of who has the new address: in order of number, for two may swap theirs."""
     both = or_(Subscriber.id == letter.subscriber_id, Subscriber.email_key == addresses.key(letter.email))
     query = select(Subscriber).where(both).order_by(Subscriber.id).with_for_update(key_share=True)
     held = session.scalars(query.execution_options(populate_existing=True)).all()

@@ -79,6 +79,7 @@ def _address_new(session: Session, letter: Letter) -> mail.Rendered:
         old=addresses.mask(letter.subscriber.email),
         alike=addresses.alike(letter.subscriber.email, letter.email),
         address_url=links.address(letter.id),
+        block_url=links.block_letter(letter.id),
         until=i18n.day_and_hour(letter.language, letter.asked_at + address_change.LIFE),
     )
 

@@ -68,6 +68,13 @@ LETTERS = {
 }
 
 
+BARRED = {
+    "hard_bounce": ENDS["hard_bounce"],
+    "complaint": ENDS["complaint"],
+    "blocked": N_("you told us never to mail you again"),
+}
+
+
 @dataclass(frozen=True)
 class Line:
     """Something that happened. `text` is what the reader read then; `more` says what else is known of it."""
@@ -86,12 +93,13 @@ class Held:
     themes: list[tuple[str, str, list[Line]]]  # name, state in words, evidence
     mails: list[Line]
     letters: list[Line]
+    forms: list[Line]
     tries: int
-    suppressed: bool
+    marks: list[str]
 
 
-def words(data: Mapping[str, Any]) -> Held:
-    names = {row["theme"]: row[f"name_{view.language()}"] for row in data["subscriptions"]}
+def words(data: Mapping[str, Any], names: Mapping[str, str]) -> Held:
+    """`names` of all themes, by slug: a form or a mail may be about one that the reader never had."""
     return Held(
         address=data["address"],
         language=i18n.NAMES[data["language"]],
@@ -102,8 +110,12 @@ def words(data: Mapping[str, Any]) -> Held:
         ],
         mails=_mails(data, names),
         letters=_letters(data, names),
+        forms=[
+            Line(at=_moment(row["at"]), what=view.translate("Sign-up form"), more=_form(row, names))
+            for row in data["forms"]
+        ],
         tries=len(data["marks"]["tries"]),
-        suppressed=bool(data["marks"]["suppressions"]),
+        marks=_marks(data["marks"]),
     )
 
 
@@ -188,6 +200,34 @@ def _on_its_way(row: Mapping[str, Any]) -> str:
     if row["mailed_at"]:
         return view.translate("mailed")
     return view.translate("not mailed") if row["failed_at"] else view.translate("on its way")
+
+
+def _form(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    parts = [", ".join(names.get(theme, theme) for theme in row["themes"]), i18n.NAMES[row["language"]]]
+    parts.append(view.translate("from the network %(network)s", network=row["network"]))
+    if row["elsewhere"]:
+        parts.append(view.translate("on another site"))
+    return "; ".join(parts)
+
+
+def _marks(known_by: Mapping[str, Any]) -> list[str]:
+    barred = [
+        view.translate(
+            "Since %(moment)s there is a mark that keeps us from mailing you newsletters: %(reason)s.",
+            moment=_moment(row["at"]),
+            reason=view.translate(BARRED[row["reason"]]),
+        )
+        for row in known_by["suppressions"]
+    ]
+    erased = [
+        view.translate(
+            "On %(moment)s the data of this address were erased, or its reader moved to another address. "
+            "We keep a mark of that, for when we must put back a backup.",
+            moment=_moment(row["at"]),
+        )
+        for row in known_by["erasures"]
+    ]
+    return barred + erased
 
 
 def _moment(iso: str) -> str:

@@ -6,12 +6,13 @@ Each link is mailed to the mailbox whose owner may follow it, and opens one door
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import flask
 from flask.typing import ResponseReturnValue
 
-from service import db, errors, i18n, links
+from service import db, errors, i18n, links, themes
 from service.privacy import erasure, export
 from service.subscribers import address_change, addresses, blocking, confirmation, consent, own_data
 from service.subscribers.address_change import Answer
@@ -30,8 +31,9 @@ def show(token: str) -> ResponseReturnValue:
     if letter is None:
         return _expired("data")
     data = export.of(session=db.reading(), subscriber_id=letter.subscriber_id)
+    names = {theme.slug: theme.name(view.language()) for theme in themes.every(session=db.reading())}
     until = letter.asked_at + own_data.LIFE
-    return flask.render_template("public/data.html", token=token, held=held.words(data), until=i18n.hour(until))
+    return flask.render_template("public/data.html", token=token, held=held.words(data, names), until=i18n.hour(until))
 
 
 @blueprint.get("/data/<token>/export")
@@ -91,50 +93,48 @@ def ask_change(token: str) -> ResponseReturnValue:
     letter = _letter(token)
     if letter is None:
         return _expired("address")
-    if letter.used_at is not None:
-        return _changed(letter, Answer.ALREADY)
-    return flask.render_template(
-        "public/address.html",
-        old=addresses.mask(letter.subscriber.email),
-        new=addresses.mask(letter.email),
-        alike=addresses.alike(letter.subscriber.email, letter.email),
-        names=_names(letter.subscriber_id),
-        wording=consent.wording(consent.ADDRESS, view.language()).text,
-    )
+    return _changed(letter, Answer.ALREADY) if letter.used_at is not None else _asked(letter)
 
 
 @blueprint.post("/address/<token>")
 def change(token: str) -> ResponseReturnValue:
     (letter_id,) = links.read(links.Purpose.ADDRESS, token)
     now, language = datetime.now(UTC), view.language()
-    with db.transaction() as session:
-        pressed = address_change.change(session=session, now=now, letter_id=letter_id, shown_in=language)
-        if pressed.left_over is not None:
-            erasure.erase_held(session=session, now=now, subscriber_id=pressed.left_over)
+    shown = flask.request.form.getlist("shown", type=int)
+    try:
+        with db.transaction() as session:
+            pressed = address_change.change(
+                session=session, now=now, letter_id=letter_id, shown_in=language, shown=shown
+            )
+            if pressed.left_over is not None:
+                erasure.erase_held(session=session, now=now, subscriber_id=pressed.left_over)
+    except errors.Conflict as fault:
+        letter = _letter(token)
+        return (_asked(letter, faults.message(fault)), faults.status(fault)) if letter else _expired("address")
     letter = _letter(token)
     return _expired("address") if letter is None else _changed(letter, pressed.answer)
 
 
 @blueprint.get("/block/<token>")
 def ask_block(token: str) -> ResponseReturnValue:
-    (confirmation_id,) = links.read(links.Purpose.BLOCK, token)
-    session = db.reading()
-    found = confirmation.find(session=session, confirmation_id=confirmation_id)
-    if found is None:
+    confirmation_id, letter_id = links.read_block(token)
+    session, now = db.reading(), datetime.now(UTC)
+    asked = blocking.find(session=session, now=now, confirmation_id=confirmation_id, letter_id=letter_id)
+    if asked is None:
         return _expired("block")
-    view.speak(found.language)
-    if addresses.blocked(session=session, email_key=found.subscriber.email_key):
+    view.speak(asked.language)
+    if addresses.blocked(session=session, email_key=addresses.key(asked.email)):
         return flask.render_template("public/blocked.html")
-    return flask.render_template(
-        "public/block.html", email=addresses.mask(found.subscriber.email), names=_names(found.subscriber_id)
-    )
+    names = _names(_gets(asked.reader_id)) if asked.reader_id is not None else []
+    return flask.render_template("public/block.html", email=addresses.mask(asked.email), names=names)
 
 
 @blueprint.post("/block/<token>")
 def block(token: str) -> ResponseReturnValue:
-    (confirmation_id,) = links.read(links.Purpose.BLOCK, token)
+    confirmation_id, letter_id = links.read_block(token)
+    now = datetime.now(UTC)
     with db.transaction() as session:
-        done = blocking.block(session=session, now=datetime.now(UTC), confirmation_id=confirmation_id)
+        done = blocking.block(session=session, now=now, confirmation_id=confirmation_id, letter_id=letter_id)
     return flask.render_template("public/blocked.html") if done else _expired("block")
 
 
@@ -155,10 +155,26 @@ def _letter(token: str) -> Letter | None:
     return letter
 
 
-def _names(subscriber_id: int) -> list[str]:
-    """Of the themes that a reader gets now."""
-    gets = confirmation.themes_held(session=db.reading(), subscriber_id=subscriber_id)
+def _gets(subscriber_id: int) -> Sequence[themes.Theme]:
+    return confirmation.themes_held(session=db.reading(), subscriber_id=subscriber_id)
+
+
+def _names(gets: Iterable[themes.Theme]) -> list[str]:
     return sorted((theme.name(view.language()) for theme in gets), key=str.casefold)
+
+
+def _asked(letter: Letter, notice: str = "") -> str:
+    gets = _gets(letter.subscriber_id)
+    return flask.render_template(
+        "public/address.html",
+        old=addresses.mask(letter.subscriber.email),
+        new=addresses.mask(letter.email),
+        alike=addresses.alike(letter.subscriber.email, letter.email),
+        names=_names(gets),
+        shown=[theme.id for theme in gets],
+        wording=consent.wording(consent.ADDRESS, view.language()).text,
+        notice=notice,
+    )
 
 
 def _address_form(token: str, letter: Letter, typed: str = "", refused: errors.Refused | None = None) -> str:

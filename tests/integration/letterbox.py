@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -38,6 +39,21 @@ def emptied() -> list[Mail]:
                 made = _compose(session, model, row_id, now)
                 found += [_read(made)] if made else []
                 outbox.sent(session=session, model=model, row_id=row_id, now=now)
+    return found
+
+
+def press(visitor: FlaskClient, path: str) -> TestResponse:
+    """The one button of the page behind `path`, as a browser does it."""
+    return visitor.post(path, data=carried(visitor, path))
+
+
+def carried(visitor: FlaskClient, path: str) -> dict[str, list[str]]:
+    """What the form of that page sends along unseen: for who presses later than they looked."""
+    page = visitor.get(path).text
+    (form,) = re.findall(rf'<form method="post" action="{re.escape(path)}">.*?</form>', page, re.DOTALL)
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form):
+        found.setdefault(name, []).append(html.unescape(value))
     return found
 
 

@@ -15,10 +15,20 @@ from sqlalchemy.orm import Session
 
 from service import db, folder, links, outbox, settings, themes, throttle
 from service.privacy import erasure
-from service.subscribers import address_change, addresses, consent, intake, letters, own_data, signup
+from service.subscribers import (
+    address_change,
+    addresses,
+    consent,
+    intake,
+    letters,
+    own_data,
+    signup,
+    unsubscribe,
+)
 from service.subscribers.models import (
     Consent,
     ConsentEvent,
+    EndReason,
     Erasure,
     Letter,
     LetterKind,
@@ -31,7 +41,7 @@ from service.subscribers.models import (
 from tests import make
 from tests.integration import letterbox
 from tests.integration.conftest import Visitor
-from tests.integration.letterbox import Mail, words
+from tests.integration.letterbox import Mail, press, words
 from tests.integration.races import Beside
 from tests.make import NOW
 
@@ -105,7 +115,7 @@ def test_the_new_mailbox_decides_and_the_old_one_is_told(visitor: Visitor, reade
     assert "Democratie Innovatie" in words(page)
     assert readers() == {OLD: ["democratie", "innovatie"]}
 
-    assert "Uw adres is gewijzigd" in words(visitor.post(link))
+    assert "Uw adres is gewijzigd" in words(press(visitor, link))
     assert readers() == {"saskia@provincie.example": ["democratie", "innovatie"]}
     assert evidence(reader) == [MOVED, MOVED]
     (told,) = letterbox.emptied()
@@ -134,7 +144,7 @@ def test_two_addresses_that_look_alike_are_kept_apart_in_words(
     masked = f"s•••@{new.partition('@')[2].lower()}"
     page = visitor.get(mail.path("address"))
     assert f"het oude adres mailen, s•••@gemeente.example, moet naar het nieuwe: {masked}." in words(page)
-    changed = visitor.post(mail.path("address"))
+    changed = press(visitor, mail.path("address"))
     assert f"We mailen u voortaan op uw nieuwe adres: {masked}." in words(changed)
     (told,) = letterbox.emptied()
     assert ("twee verschillende adressen" in words(page)) is alike
@@ -154,7 +164,7 @@ def test_the_old_mailbox_opens_nothing_any_more(visitor: Visitor, reader: int, d
             session=session, now=NOW, email=OLD, slugs=["organisatie"], language="nl", network="192.0.2.0/24"
         )
     (confirm, change) = letterbox.emptied() + ask(visitor, data)
-    visitor.post(change.path("address"))
+    press(visitor, change.path("address"))
     for path in (data, f"{data}/export", f"{data}/erase", f"{data}/address"):
         assert visitor.get(path).status_code == 410
     assert visitor.post(f"{data}/erase").status_code == 410
@@ -179,7 +189,7 @@ def test_the_old_mailbox_can_not_block_the_new_address(visitor: Visitor, clock: 
         reader = session.scalars(select(Subscriber.id)).one()
         address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
     (change,) = letterbox.emptied()
-    visitor.post(change.path("address"))
+    press(visitor, change.path("address"))
     for door in ("block", "confirm"):
         for answer in (visitor.get(mail.path(door)), visitor.post(mail.path(door))):
             assert answer.status_code == 410
@@ -209,7 +219,7 @@ def test_only_the_newest_request_counts(visitor: Visitor, data: str) -> None:
     (wrong,), (right,) = ask(visitor, data, ELSEWHERE), ask(visitor, data, NEW)
     assert visitor.get(wrong.path("address")).status_code == 410
     assert visitor.post(wrong.path("address")).status_code == 410
-    assert visitor.post(right.path("address")).status_code == 200
+    assert press(visitor, right.path("address")).status_code == 200
     assert list(readers()) == [NEW_KEY]
 
 
@@ -278,7 +288,7 @@ def test_two_mailboxes_of_one_person_become_one_reader(visitor: Visitor, reader:
     with db.transaction() as session:
         heir = make.reader(session, NEW_KEY, "innovatie", "organisatie", language="en").id
     (mail,) = ask(visitor, data)
-    answer = visitor.post(mail.path("address"))
+    answer = press(visitor, mail.path("address"))
     assert "Uw adres is gewijzigd" in words(answer)
     assert links.preferences(heir) in answer.text
     assert readers() == {NEW_KEY: ["democratie", "innovatie", "organisatie"]}
@@ -303,10 +313,25 @@ def test_a_press_is_a_fresh_opt_in_after_a_bounce_and_no_way_round_a_block(visit
     with db.transaction() as session:
         assert addresses.unblock(session=session, email_key=NEW_KEY)
         addresses.suppress(session=session, now=NOW, email_key=NEW_KEY, reason=SuppressionReason.HARD_BOUNCE)
-    assert visitor.post(mail.path("address")).status_code == 200
+    assert press(visitor, mail.path("address")).status_code == 200
     with db.transaction() as session:
         assert addresses.suppressed(session=session, email_keys=[NEW_KEY]) == set()
     assert list(readers()) == [NEW_KEY]
+
+
+@pytest.mark.parametrize("new", ["Saskia@gemeente.example", NEW])
+def test_a_press_that_agrees_to_no_theme_lifts_nothing(visitor: Visitor, reader: int, data: str, new: str) -> None:
+    """requirements 4.14: who reads nothing read no words, and an old list must not bring them back"""
+    key = addresses.key(new)
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=key, reason=SuppressionReason.COMPLAINT)
+        unsubscribe.end_all(session=session, now=NOW, subscriber_id=reader, reason=EndReason.COMPLAINT)
+    (mail,) = ask(visitor, data, new)
+    assert consent.wording(consent.ADDRESS, "nl").text not in words(visitor.get(mail.path("address")))
+    assert "Uw adres is gewijzigd" in words(press(visitor, mail.path("address")))
+    assert list(readers()) == [new.partition("@")[0] + "@" + new.partition("@")[2].lower()]
+    with db.transaction() as session:
+        assert addresses.suppressed(session=session, email_keys=[key]) == {key}
 
 
 def test_links_of_two_changes_open_one_each(visitor: Visitor, reader: int, data: str) -> None:
@@ -319,13 +344,13 @@ def test_links_of_two_changes_open_one_each(visitor: Visitor, reader: int, data:
         assert visitor.get(f"/address/{token}").status_code == visitor.post(f"/address/{token}").status_code == 404
     for door in ("data", "block", "confirm", "preferences"):
         assert visitor.get(f"/{door}/{a}").status_code == 404
-    visitor.post(his.path("address"))
+    press(visitor, his.path("address"))
     assert sorted(readers()) == ["pim@thuis.example", OLD]
 
 
 def test_a_capital_in_the_same_address_is_a_change_too(visitor: Visitor, reader: int, data: str) -> None:
     (mail,) = ask(visitor, data, "Saskia@gemeente.example")
-    visitor.post(mail.path("address"))
+    press(visitor, mail.path("address"))
     assert list(readers()) == ["Saskia@gemeente.example"]
     with db.transaction() as session:
         assert session.scalars(select(Erasure)).all() == []
@@ -347,13 +372,12 @@ def test_two_presses_at_once_change_it_once(app: flask.Flask, reader: int, data:
 
     answers: list[address_change.Answer] = []
 
-    def press(session: Session) -> None:
-        pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
-        answers.append(pressed.answer)
+    def deed(session: Session) -> None:
+        answers.append(make.pressed(session, letter_id).answer)
 
-    beside = Beside(app, press)
+    beside = Beside(app, deed)
     with db.transaction() as session:
-        press(session)
+        deed(session)
         beside.start()
     assert beside.refusal() is None
     assert answers == [address_change.Answer.CHANGED, address_change.Answer.ALREADY]
@@ -365,10 +389,7 @@ def test_a_sign_up_of_a_moment_earlier_is_joined(app: flask.Flask, reader: int, 
         address_change.ask(session=session, now=NOW, subscriber_id=reader, email=NEW)
         letter_id = session.scalars(select(Letter.id).where(Letter.kind == LetterKind.ADDRESS_NEW)).one()
 
-    def press(session: Session) -> None:
-        address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
-
-    beside = Beside(app, press)
+    beside = Beside(app, lambda session: make.pressed(session, letter_id))
     with db.transaction() as session:
         session.add(Subscriber(email=NEW_KEY, email_key=NEW_KEY, language="nl", created_at=NOW))
         session.flush()
@@ -388,7 +409,7 @@ def test_a_sign_up_from_the_old_address_waits_for_no_change(app: flask.Flask, re
         request_id = session.scalars(select(SignupRequest.id)).one()
     beside = Beside(app, lambda session: intake.take(session=session, now=NOW, request_id=request_id))
     with db.transaction() as session:
-        pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+        pressed = make.pressed(session, letter_id)
         beside.start()
         assert pressed.left_over is not None
         erasure.erase_held(session=session, now=NOW, subscriber_id=pressed.left_over)
@@ -404,14 +425,16 @@ def test_two_readers_who_swap_addresses_do_not_wait_for_each_other(app: flask.Fl
             address_change.ask(session=session, now=NOW, subscriber_id=subscriber_id, email=email)
         mine, theirs = session.scalars(select(Letter.id).order_by(Letter.id))
 
-    def press(session: Session, letter_id: int) -> None:
-        address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+    def deed(session: Session, letter_id: int) -> None:
+        """Of who was shown both themes: what the one press brings the other reader is no surprise."""
+        shown = session.scalars(select(themes.Theme.id)).all()
+        address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl", shown=shown)
 
-    beside = Beside(app, lambda session: press(session, theirs))
+    beside = Beside(app, lambda session: deed(session, theirs))
     with db.transaction() as session:
         own_data.hold(session=session, subscriber_id=reader)  # so far the first press came
         beside.start()
-        press(session, mine)
+        deed(session, mine)
     assert beside.refusal() is None
     assert sorted(readers().values()) == [[], ["democratie", "innovatie"]]
 
@@ -419,7 +442,7 @@ def test_two_readers_who_swap_addresses_do_not_wait_for_each_other(app: flask.Fl
 def test_a_caught_mail_to_the_old_address_can_be_read(visitor: Visitor, reader: int, data: str) -> None:
     """Where mails are caught, the tick throws away those to who was erased: the old address was told, not erased."""
     (mail,) = ask(visitor, data)
-    visitor.post(mail.path("address"))
+    press(visitor, mail.path("address"))
     box = settings.current().data_dir / folder.MAILBOX
     box.mkdir(exist_ok=True)
     told = box / f"{int(NOW.timestamp() * 1e9) + 1:020d}.eml"

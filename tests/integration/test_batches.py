@@ -254,7 +254,7 @@ def test_a_dead_address_says_nothing_of_the_one_that_took_its_place_meanwhile(se
     new = "saskia@thuis.example"
     address_change.ask(session=session, now=SOON, subscriber_id=reader.subscriber_id, email=new)
     letter_id = session.scalars(select(Letter.id)).one()
-    address_change.change(session=session, now=SOON, letter_id=letter_id, shown_in="nl")
+    make.pressed(session, letter_id, now=SOON)
 
     record(session, claimed, result(reader, Verdict.DEAD))
     session.expire_all()

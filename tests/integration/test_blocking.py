@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import flask
 import pytest
 import time_machine
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import db, links, settings, throttle
-from service.subscribers import addresses, blocking, confirmation, signup
+from service.subscribers import address_change, addresses, blocking, confirmation, signup
 from service.subscribers.models import (
     Channel,
     Confirmation,
@@ -36,7 +36,7 @@ from tests.integration.operator import done, refused
 from tests.integration.races import Beside
 from tests.make import NOW
 
-EMAIL = "saskia@gemeente.example"
+EMAIL, PIM = "saskia@gemeente.example", "pim@gemeente.example"
 
 pytestmark = pytest.mark.usefixtures("doorbells")
 
@@ -174,6 +174,144 @@ def test_a_block_of_a_request_that_vanished_says_so(visitor: Visitor, clock: tim
         confirmation.expire(session=session, now=NOW + timedelta(hours=80))
     assert visitor.post(mail.path("block")).status_code == 410
     assert "suppressions" not in kept()
+
+
+def test_a_mail_that_is_forwarded_later_blocks_nobody(visitor: Visitor, clock: time_machine.Traveller) -> None:
+    """Its link ends everything, and only an operator undoes that: it works as long as the request could be answered."""
+    _, (mail,) = sign_up(visitor)
+    visitor.post(mail.path("confirm"))
+    clock.shift(confirmation.LIFE)
+    assert "Die stopt dan ook: Innovatie" in words(visitor.get(mail.path("block")))
+    clock.shift(timedelta(minutes=1))
+    for answer in (visitor.get(mail.path("block")), visitor.post(mail.path("block"))):
+        assert answer.status_code == 410
+        said = words(answer)
+        assert "werkt 72 uur" in said
+        assert "Onder elke nieuwsbrief staat een link die altijd werkt." in said
+        assert 'href="mailto:nieuws@vinkje.example"' in answer.text
+    assert "suppressions" not in kept()
+    with db.transaction() as session:
+        assert session.scalars(select(Subscription.state)).all() == [State.ACTIVE]
+
+
+@pytest.fixture
+def change() -> Callable[[str], Mail]:
+    """Pim fills in an address as his new one: the mail that goes there."""
+
+    def ask(email: str) -> Mail:
+        with db.transaction() as session:
+            pim = session.scalar(select(Subscriber.id).where(Subscriber.email == PIM))
+            pim = pim or make.reader(session, PIM, "innovatie").id
+            address_change.ask(session=session, now=datetime.now(UTC), subscriber_id=pim, email=email)
+        return next(mail for mail in letterbox.emptied() if mail.to.lower() == email.lower())
+
+    return ask
+
+
+def test_who_is_asked_whether_an_address_is_theirs_can_say_so_too(
+    visitor: Visitor, change: Callable[[str], Mail], clock: time_machine.Traveller
+) -> None:
+    """requirements 4.3, 4.4: this mail comes unasked as well"""
+    mail = change(EMAIL)
+    assert "Ik was dit niet, mail mij nooit meer:" in mail.text
+    assert "we sturen verder niets" not in mail.text, "somebody may fill it in again"
+    link = mail.path("block")
+    before = kept()
+    for _ in range(2):
+        page = visitor.get(link)
+        assert visitor.head(link).status_code == page.status_code == 200
+    assert "Heeft iemand anders s•••@gemeente.example ingevuld?" in words(page)
+    assert EMAIL not in page.text
+    assert PIM not in page.text
+    assert "Innovatie" not in words(page), "that's what Pim reads"
+    assert kept() == before
+
+    assert "We mailen u niet meer" in words(letterbox.press(visitor, link))
+    assert kept() == {"subscribers": 1, "subscriptions": 1, "suppressions": 1}
+    for answer in (visitor.get(link), visitor.post(link), visitor.get(mail.path("address"))):
+        assert answer.status_code == 410
+    assert "Drukte u eerder op de knop? Dan mailen we u niet meer." in words(visitor.get(link))
+    clock.shift(timedelta(days=1))
+    with db.transaction() as session:
+        (pim,) = session.scalars(select(Subscriber.id)).all()
+        address_change.ask(session=session, now=NOW + timedelta(days=1), subscriber_id=pim, email=EMAIL)
+    assert letterbox.emptied() == []
+    assert sign_up(visitor)[1] == []
+
+
+def test_a_reader_whose_address_another_filled_in_leaves_everything(
+    visitor: Visitor, change: Callable[[str], Mail]
+) -> None:
+    with db.transaction() as session:
+        saskia = make.reader(session, EMAIL, "democratie").id
+    link = change(EMAIL.upper()).path("block")
+    assert "Die stopt dan ook: Democratie" in words(visitor.get(link))
+    letterbox.press(visitor, link)
+    with db.transaction() as session:
+        assert addresses.blocked(session=session, email_key=EMAIL)
+        of_whom = Subscription.subscriber_id == Subscriber.id
+        states = session.execute(select(Subscriber.email, Subscription.state).join(Subscription, of_whom))
+        assert {row.email: row.state for row in states} == {EMAIL: State.ENDED, PIM: State.ACTIVE}
+        (told,) = session.scalars(select(Consent)).all()
+        assert (told.subscriber_id, told.event, told.channel) == (saskia, ConsentEvent.WITHDRAWN, Channel.MAIL)
+
+
+def test_the_letter_has_an_end_and_so_has_its_way_out(
+    visitor: Visitor, change: Callable[[str], Mail], clock: time_machine.Traveller
+) -> None:
+    """Pressed by its owner, followed by another, too old: in each case it's a link that others may have by now."""
+    pressed = change("prive@elders.example")
+    letterbox.press(visitor, pressed.path("address"))
+    with db.transaction() as session:
+        session.execute(update(Subscriber).values(email=PIM, email_key=PIM))
+    older, newer = change(EMAIL), change("ander@elders.example")
+    for mail in (pressed, older):
+        assert visitor.get(mail.path("block")).status_code == visitor.post(mail.path("block")).status_code == 410
+    clock.shift(address_change.LIFE)
+    assert visitor.get(newer.path("block")).status_code == 200
+    clock.shift(timedelta(minutes=1))
+    assert visitor.get(newer.path("block")).status_code == visitor.post(newer.path("block")).status_code == 410
+    assert "suppressions" not in kept()
+
+
+def test_a_press_of_the_other_button_at_the_same_moment_takes_nothing_back(
+    app: flask.Flask, change: Callable[[str], Mail]
+) -> None:
+    """Who says "never again" first is not made a reader by who says "this is my address" a moment later."""
+    change(EMAIL)
+    with db.transaction() as session:
+        letter_id, shown = session.scalars(select(Letter.id)).one(), [make.theme(session, "innovatie").id]
+    answers: list[address_change.Answer] = []
+
+    def press(session: Session) -> None:
+        pressed = address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl", shown=shown)
+        answers.append(pressed.answer)
+
+    beside = Beside(app, press)
+    with db.transaction() as session:
+        assert blocking.block(session=session, now=NOW, letter_id=letter_id)
+        session.flush()
+        beside.start()
+    assert beside.refusal() is None
+    assert answers == [address_change.Answer.EXPIRED]
+    with db.transaction() as session:
+        assert session.scalars(select(Subscriber.email)).all() == [PIM]
+        assert addresses.blocked(session=session, email_key=EMAIL)
+
+
+def test_a_link_of_a_letter_is_no_link_of_a_request(visitor: Visitor, change: Callable[[str], Mail]) -> None:
+    """Their numbers may be the same."""
+    _, (mail,) = sign_up(visitor, email="kees@elders.example")
+    letter = change(EMAIL)
+    (number,) = links.read(links.Purpose.ADDRESS, letter.path("address").rpartition("/")[2])
+    letterbox.press(visitor, letter.path("block"))
+    with db.transaction() as session:
+        assert addresses.blocked(session=session, email_key=EMAIL)
+        assert not addresses.blocked(session=session, email_key="kees@elders.example")
+    assert visitor.get(mail.path("block")).status_code == 200
+    for numbers in ((0,), (0, 0), (0, number + 1), (number, number)):
+        token = links.token(links.Purpose.BLOCK, *numbers)
+        assert visitor.post(f"/block/{token}").status_code == 410, numbers
 
 
 def test_the_link_opens_this_door_only(visitor: Visitor) -> None:

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import flask
 import pytest
+import time_machine
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service import db, demo
+from service import db, demo, links, settings, themes
 from service.subscribers import (
     address_change,
     addresses,
@@ -30,6 +31,9 @@ from service.subscribers import (
 from service.subscribers.csv_rows import Row
 from service.subscribers.models import Channel, Confirmation, Consent, Letter, State, Subscriber, Subscription
 from tests import make
+from tests.integration import letterbox
+from tests.integration.conftest import Visitor
+from tests.integration.letterbox import words
 from tests.integration.operator import done, refused, vinkje
 from tests.make import NOW
 
@@ -103,7 +107,7 @@ def another_address(session: Session) -> None:
     form(session)
     address_change.ask(session=session, now=LATER, subscriber_id=who(session), email=NEW)
     letter = session.scalars(select(Letter.id).where(Letter.email == NEW)).one()
-    address_change.change(session=session, now=LATER, letter_id=letter, shown_in="nl")
+    make.pressed(session, letter, now=LATER)
     assert who(session, NEW)
 
 
@@ -114,7 +118,7 @@ def the_address_of_another_reader(session: Session) -> None:
     another_address_of = who(session)
     address_change.ask(session=session, now=LATER, subscriber_id=another_address_of, email=NEW)
     letter = session.scalars(select(Letter.id).where(Letter.email == NEW)).one()
-    address_change.change(session=session, now=LATER, letter_id=letter, shown_in="en")
+    make.pressed(session, letter, now=LATER, shown_in="en")
 
 
 def the_demo(session: Session) -> None:
@@ -165,6 +169,69 @@ def test_a_way_in_that_forgets_its_evidence_is_seen(
     way(session)
     session.flush()
     assert {slug for _, slug in evidence.missing(session=session)} >= {"innovatie"}
+
+
+@pytest.mark.parametrize("to_a_reader", [False, True])
+def test_a_new_address_agrees_to_the_themes_that_its_page_showed(visitor: Visitor, to_a_reader: bool) -> None:
+    """The link in a newsletter ticks one more, while the page with the button stands open in the new mailbox."""
+    with time_machine.travel(LATER, tick=False):
+        with db.transaction() as session:
+            form(session)
+            number = who(session)
+            if to_a_reader:
+                make.reader(session, NEW)
+            address_change.ask(session=session, now=LATER, subscriber_id=number, email=NEW)
+        button = next(mail for mail in letterbox.emptied() if mail.to == NEW).path("address")
+        assert "Het gaat om dit thema: Innovatie" in words(visitor.get(button))
+        ticked = {"themes": ["innovatie", "zorg"], "language": "nl", "shown_in": "nl"}
+        shown = letterbox.carried(visitor, button)
+        visitor.post(path(links.preferences(number)), data=ticked)
+        refused = visitor.post(button, data=shown)
+        assert refused.status_code == 409
+        assert "Uw thema’s zijn intussen gewijzigd. Kijk nog één keer." in words(refused)
+        assert "Het gaat om deze thema’s: Innovatie Zorg" in words(refused)
+        assert moved() == {}
+        assert "Uw adres is gewijzigd" in words(letterbox.press(visitor, button))
+        assert moved() == {"innovatie": f"{consent.ADDRESS}.nl", "zorg": f"{consent.ADDRESS}.nl"}
+
+
+def test_what_was_left_meanwhile_is_agreed_to_no_more(visitor: Visitor) -> None:
+    with time_machine.travel(LATER, tick=False):
+        with db.transaction() as session:
+            preference_centre(session)
+            number = who(session)
+            address_change.ask(session=session, now=LATER, subscriber_id=number, email=NEW)
+        button = next(mail for mail in letterbox.emptied() if mail.to == NEW).path("address")
+        kept = {"themes": "innovatie", "language": "en", "shown_in": "en"}
+        shown = letterbox.carried(visitor, button)
+        visitor.post(path(links.preferences(number)), data=kept)
+        assert visitor.post(button, data=shown).status_code == 200
+        assert moved() == {"innovatie": f"{consent.ADDRESS}.en"}
+
+
+def test_a_press_without_what_the_page_showed_changes_nothing(visitor: Visitor) -> None:
+    """From a page of before it carried them, or with a number that is none."""
+    with time_machine.travel(LATER, tick=False):
+        with db.transaction() as session:
+            form(session)
+            address_change.ask(session=session, now=LATER, subscriber_id=who(session), email=NEW)
+        button = next(mail for mail in letterbox.emptied() if mail.to == NEW).path("address")
+        for shown in ([], ["x"], ["9" * 5000], ["-1"]):
+            assert visitor.post(button, data={"language": "nl", "shown": shown}).status_code == 409
+        assert moved() == {}
+        assert letterbox.press(visitor, button).status_code == 200
+
+
+def path(link: str) -> str:
+    return link.removeprefix(settings.current().base_url)
+
+
+def moved() -> dict[str, str]:
+    """Theme → the words that were agreed to with another address."""
+    with db.transaction() as session:
+        query = select(themes.Theme.slug, Consent.wording).join(Consent, Consent.theme_id == themes.Theme.id)
+        found = session.execute(query.where(Consent.source == address_change.SOURCE))
+        return {row.slug: row.wording for row in found}
 
 
 def test_what_ended_needs_no_evidence_and_words_that_are_none_show_nothing(session: Session) -> None:

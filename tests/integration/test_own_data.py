@@ -16,7 +16,18 @@ from sqlalchemy import func, select
 
 from service import db, jobs, links, settings
 from service.delivery.models import Delivery, Outcome, Report, ReportKind
-from service.subscribers import addresses, confirmation, consent, csv_rows, importing, own_data, signup, unsubscribe
+from service.subscribers import (
+    addresses,
+    confirmation,
+    consent,
+    csv_rows,
+    erasures,
+    importing,
+    intake,
+    own_data,
+    signup,
+    unsubscribe,
+)
 from service.subscribers import models as subscribers
 from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, SuppressionReason
 from service.web import held
@@ -350,6 +361,7 @@ def test_who_blocked_us_is_not_mailed_and_who_complained_may_ask(visitor: Visito
         (held.OUTCOMES, Outcome),
         (held.REPORTS, ReportKind),
         (held.LETTERS, LetterKind),
+        (held.BARRED, SuppressionReason),
     ],
 )
 def test_nothing_that_can_be_kept_lacks_its_words(said: dict[str, str], kind: type[StrEnum]) -> None:
@@ -366,3 +378,34 @@ def test_what_became_of_mails_stands_there_in_words(visitor: Visitor, reader: in
     assert "Innovatie, week 48 Geweigerd door uw mailserver" in said
     assert "Innovatie, week 48 Kwam terug: het adres bestaat niet (5.1.1)" in said
     assert "een kenmerk dat ons ervan weerhoudt u nieuwsbrieven te mailen" in said
+
+
+def test_what_waits_and_what_is_known_by_a_mark_stands_there_too(visitor: Visitor, reader: int) -> None:
+    """The page says that it is everything, as the file is."""
+    link = fresh(visitor, reader)
+    assert "Formulieren die we nog niet hebben verwerkt" not in words(visitor.get(link))
+    assert "back-up" not in words(visitor.get(link))
+    with db.transaction() as session:
+        make.theme(session, "organisatie")
+        for elsewhere, email in ((False, SASKIA.upper()), (True, SASKIA), (False, PIM)):
+            intake.ask(
+                session=session, now=NOW, email=email, slugs=["innovatie", "organisatie"], language="en",
+                network="10.1.2.0/24", elsewhere=elsewhere,
+            )  # fmt: skip
+        erasures.note(session=session, now=NOW - timedelta(days=40), email_key=SASKIA)
+        reason = SuppressionReason.COMPLAINT
+        addresses.suppress(session=session, now=NOW - timedelta(days=2), email_key=SASKIA, reason=reason)
+    said = words(visitor.get(link))
+    form = "24 november 2026, 10:00: Aanmeldformulier Innovatie, Organisatie; English; vanuit het netwerk 10.1.2.0/24"
+    assert f"Formulieren die we nog niet hebben verwerkt {form} {form}; op een andere site" in said
+    assert said.count("Aanmeldformulier") == 2, "Pim's is his"
+    assert "Op 15 oktober 2026, 11:00 zijn de gegevens bij dit adres gewist, of ging de lezer naar een ander" in said
+    assert "Sinds 22 november 2026, 10:00 is er een kenmerk" in said
+    assert "te mailen: u meldde het als ongewenste mail." in said
+
+
+def test_who_said_never_again_while_their_data_stood_open_reads_that_it_is_so(visitor: Visitor, reader: int) -> None:
+    link = fresh(visitor, reader)
+    with db.transaction() as session:
+        addresses.suppress(session=session, now=NOW, email_key=SASKIA, reason=SuppressionReason.BLOCKED)
+    assert "te mailen: u zei dat we u nooit meer mogen mailen." in words(visitor.get(link))

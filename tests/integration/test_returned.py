@@ -345,7 +345,7 @@ def test_a_report_about_the_address_a_reader_had_before_changes_nothing(sent: st
             session=session, now=NOW + DAY, subscriber_id=one(session).id, email="nieuw@gemeente.example"
         )
         letter_id = session.scalars(select(Letter.id).where(Letter.kind == LetterKind.ADDRESS_NEW)).one()
-        address_change.change(session=session, now=NOW + DAY, letter_id=letter_id, shown_in="nl")
+        make.pressed(session, letter_id, now=NOW + DAY)
     for raw in (came_back.bounce(sent), came_back.complaint(f"Return-Path: <{sent}>\n")):
         assert take(raw, NOW + 2 * DAY) is Ignored.OUTDATED
     assert subscriptions("nieuw@gemeente.example") == [("active", "")]
@@ -356,7 +356,7 @@ def changed(session: Session, reader: Subscriber, email: str, at: datetime) -> a
     address_change.ask(session=session, now=at, subscriber_id=reader.id, email=email)
     unused = Letter.kind == LetterKind.ADDRESS_NEW, Letter.used_at.is_(None)
     letter_id = session.scalars(select(Letter.id).where(*unused)).one()
-    return address_change.change(session=session, now=at, letter_id=letter_id, shown_in="nl")
+    return make.pressed(session, letter_id, now=at)
 
 
 @pytest.mark.parametrize("more", [0, 1])

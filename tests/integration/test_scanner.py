@@ -18,8 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import db, links, settings
+from service.delivery import return_faults
 from service.issues import approval, assembly, editions, notices, rota
-from service.issues.models import Issue
+from service.issues.models import Issue, IssueState
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
 from service.subscribers import address_change, letters, own_data, signup
 from service.subscribers.models import Confirmation, Letter, LetterKind
@@ -36,17 +37,19 @@ DOORS = {
     "ready": {"newsroom/issues"},
     "test_send": {"unsubscribe", "preferences"},
     "data_link": {"data"},
-    "address_new": {"address"},
+    "address_new": {"address", "block"},
     "address_told": set(),
     "themes_told": {"preferences"},
     "alarm": {"newsroom"},
+    "stopped": {"newsroom/issues"},
 }
+STOPPED = {NoticeKind.HELD, NoticeKind.PAUSED, NoticeKind.WAITS}  # one mail in three wordings
 
 
 def test_no_kind_of_mail_is_left_out() -> None:
     templates = {path.name for path in (house.ROOT / "templates" / "emails").iterdir() if path.is_dir()}
     assert set(DOORS) == templates | {"test_send"}
-    assert {str(kind) for kind in NoticeKind} <= set(DOORS)
+    assert {"stopped" if kind in STOPPED else str(kind) for kind in NoticeKind} <= set(DOORS)
 
 
 @pytest.fixture
@@ -64,6 +67,8 @@ def mails(app: flask.Flask, doorbells: object) -> dict[str, EmailMessage]:
         chief.role = Role.ADMIN
         found["alarm"] = _notice(session, NoticeKind.ALARM, chief)
         found["issue"] = _issue(session, issue)
+        issue.state, issue.note = IssueState.PAUSED, return_faults.NOTE
+        found["stopped"] = _notice(session, NoticeKind.PAUSED, chief, issue)
         found |= _about_data(session)
     return {kind: _read(source) for kind, source in found.items()}
 

@@ -35,7 +35,7 @@ def press(app: flask.Flask) -> Callable[[Session], object]:
         address_change.ask(session=session, now=NOW, subscriber_id=reader, email=SASKIA)
         letter_id = session.scalars(select(Letter.id)).one()
         signup.spare(session=session, now=NOW, email_key=SASKIA)  # as if it was asked ten minutes ago
-    return lambda session: address_change.change(session=session, now=NOW, letter_id=letter_id, shown_in="nl")
+    return lambda session: make.pressed(session, letter_id)
 
 
 def readers() -> list[str]:

@@ -9,8 +9,17 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from service import db, links, settings
-from service.subscribers import address_change, confirmation, consent, own_data
-from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, Subscriber
+from service.subscribers import (
+    address_change,
+    addresses,
+    confirmation,
+    consent,
+    erasures,
+    intake,
+    own_data,
+    preferences,
+)
+from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, Subscriber, SuppressionReason
 from tests import make
 from tests.system import newsroom, uncertain
 from tests.system.conftest import Site
@@ -25,6 +34,12 @@ def letter(site: Site, kind: LetterKind) -> str:
         query = select(Letter.id).where(Letter.kind == kind).order_by(Letter.id.desc())
         letter_id = db.reading().scalars(query).first() or 0
         return links.data(letter_id) if kind is LetterKind.DATA else links.address(letter_id)
+
+
+def block_letter(site: Site) -> str:
+    """The link to "never again" in the newest letter to an address that was filled in as a new one."""
+    (letter_id,) = links.read(links.Purpose.ADDRESS, letter(site, LetterKind.ADDRESS_NEW).rpartition("/")[2])
+    return links.block_letter(letter_id)
 
 
 def block(site: Site, email: str) -> str:
@@ -74,6 +89,39 @@ def _alike(page: Page, site: Site) -> None:
     _asked(site, f"{uncertain.LONG[0]}@{uncertain.LONG.partition('@')[2]}")
     page.goto(letter(site, LetterKind.ADDRESS_NEW))
     expect(page.get_by_text("twee verschillende adressen")).to_be_visible()
+
+
+def _ticked_meanwhile(page: Page, site: Site) -> None:
+    """While the page with the button stands open, the reader ticks one more."""
+    reader = _asked(site)
+    page.goto(letter(site, LetterKind.ADDRESS_NEW))
+    with site.app.app_context(), db.transaction() as session:
+        slugs = {"democratie", "innovatie", "organisatie"}
+        preferences.change(session=session, now=datetime.now(UTC), subscriber_id=reader, slugs=slugs, language="nl")
+    page.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_have_text("Uw thema’s zijn intussen gewijzigd. Kijk nog één keer.")
+
+
+def _data_in_full(page: Page, site: Site) -> None:
+    """With a form that waits, and all that is known by a mark."""
+    _asked(site)
+    now, network = datetime.now(UTC), "2001:db8:1234:5600::/56"
+    key = addresses.key(uncertain.LONG)
+    with site.app.app_context(), db.transaction() as session:
+        intake.ask(
+            session=session, now=now, email=uncertain.LONG, slugs=["organisatie", "democratie"], language="nl",
+            network=network, elsewhere=True,
+        )  # fmt: skip
+        addresses.suppress(session=session, now=now, email_key=key, reason=SuppressionReason.COMPLAINT)
+        erasures.note(session=session, now=now - timedelta(days=100), email_key=key)
+    page.goto(letter(site, LetterKind.DATA))
+    expect(page.get_by_text("op een andere site")).to_be_visible()
+    expect(page.get_by_text("voor als we een back-up moeten terugzetten")).to_be_visible()
+
+
+def _block_letter(page: Page, site: Site) -> None:
+    _asked(site)
+    page.goto(block_letter(site))
 
 
 def _privacy_in_full(page: Page, site: Site) -> None:
@@ -134,6 +182,7 @@ PAGES: dict[str, Go] = {
     "privacy page unfinished": _privacy_unfinished,
     "link to own data": _letter_asked,
     "own data": _page(LetterKind.DATA),
+    "own data in full": _data_in_full,
     "forget me": _page(LetterKind.DATA, "/erase"),
     "forgotten": _pressed(_page(LetterKind.DATA, "/erase")),
     "another address": _page(LetterKind.DATA, "/address"),
@@ -141,8 +190,10 @@ PAGES: dict[str, Go] = {
     "another address asked": _address_asked,
     "is this your address": _page(LetterKind.ADDRESS_NEW),
     "is this your address, alike": _alike,
+    "is this your address, with more themes": _ticked_meanwhile,
     "address changed": _pressed(_page(LetterKind.ADDRESS_NEW)),
     "never again": _block,
     "never again, pressed": _pressed(_block),
+    "never again, of a stranger": _block_letter,
     **{f"stale link: {door}": _stale(door) for door in ("data", "address", "block")},
 }

@@ -84,6 +84,25 @@ def test_a_reader_looks_moves_and_goes(small: Page, site: Site) -> None:
     assert not site.complaints
 
 
+def test_a_stranger_whose_address_was_filled_in_says_never_again(small: Page, site: Site) -> None:
+    page, reader = small, site.reader(OLD, "innovatie")
+    page.goto(links.preferences(reader))
+    page.get_by_role("button", name="Mail mij een link naar mijn gegevens").click()
+    page.goto(own.letter(site, LetterKind.DATA) + "/address")
+    page.get_by_label("Nieuw e-mailadres").fill(NEW)
+    page.get_by_role("button", name="Mail het nieuwe adres").click()
+    button = own.letter(site, LetterKind.ADDRESS_NEW)
+    page.goto(own.block_letter(site))
+    expect(page.get_by_text("s•••@provincie.example")).to_be_visible()
+    press(page, page.get_by_role("button", name="Mail mij nooit meer"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("We mailen u niet meer")
+    page.goto(button)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Deze link is verlopen")
+    page.goto(links.preferences(reader))
+    expect(page.get_by_text("s•••@gemeente.example")).to_be_visible()
+    assert not site.complaints
+
+
 def test_the_copy_of_the_data_is_a_file(small: Page, site: Site) -> None:
     site.reader(OLD, "innovatie")
     page = small
