@@ -30,6 +30,14 @@ LOOK_BACK = timedelta(weeks=26)
 # than this share, and more than so few, that says nothing about a reader.
 SHARE, FEW = 0.25, 2
 REFUSALS = (Outcome.REJECTED, Outcome.GIVEN_UP)
+# Roughly those that `_refused` counts, for a query: not what the relay minded of us (RFC 3463 §3.6-3.8).
+COUNTS = and_(
+    Delivery.outcome.in_(REFUSALS),
+    or_(
+        Delivery.status.like("4%"),
+        and_(Delivery.status.like("% 5.%"), *(Delivery.status.not_like(f"% 5.{subject}.%") for subject in (5, 6, 7))),
+    ),
+)
 
 
 class Failed(NamedTuple):
@@ -53,14 +61,13 @@ def enough(*, session: Session, now: datetime, subscriber_id: int, telling: Coll
 def tell(*, session: Session, issue_ids: Collection[int]) -> set[int]:
     """Those of which the relay refused so few that it says something about them. Reads all their deliveries."""
     refused = func.count().filter(Delivery.outcome.in_(REFUSALS))
-    query = (
-        select(Issue.id, Issue.audience, refused)
-        .join(Delivery, Delivery.issue_id == Issue.id)
-        .where(Issue.id.in_(issue_ids))
-        .group_by(Issue.id, Issue.audience)
-    )
+    # Of those that it answered: a round that goes out still, or was cancelled, has many readers and few answers.
+    answered = func.count().filter(Delivery.outcome.in_((*REFUSALS, Outcome.ACCEPTED)))
+    query = select(Delivery.issue_id, refused, answered).where(Delivery.issue_id.in_(issue_ids))
     return {
-        issue_id for issue_id, audience, count in session.execute(query) if count <= max(FEW, round(audience * SHARE))
+        issue_id
+        for issue_id, count, of in session.execute(query.group_by(Delivery.issue_id))
+        if count <= max(FEW, round(of * SHARE))
     }
 
 

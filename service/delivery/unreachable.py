@@ -49,7 +49,7 @@ def end_some(*, session: Session, now: datetime, after: int) -> int:
 def _suspects(session: Session, telling: set[int], after: int) -> Sequence[int]:
     """Readers with so many issues that didn't arrive, in a row or not."""
     refused = select(Delivery.subscriber_id, Delivery.issue_id).where(
-        Delivery.issue_id.in_(telling), Delivery.outcome.in_(soft_bounces.REFUSALS), Delivery.subscriber_id > after
+        Delivery.issue_id.in_(telling), soft_bounces.COUNTS, Delivery.subscriber_id > after
     )
     reported = select(Report.subscriber_id, Report.issue_id).where(
         Report.kind == ReportKind.SOFT, Report.subscriber_id > after

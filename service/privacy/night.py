@@ -15,7 +15,7 @@ from service import db, heartbeat, i18n, jobs
 
 THREE = 3  # o'clock in Amsterdam: a quiet hour
 QUIET = timedelta(minutes=15)  # so long a bell has to be heard, and a job to go on by itself
-DONE, RUNG = "retention done", "retention rung"
+DONE, RUNG, ENDED = "retention done", "retention rung", "unreachable rung"
 
 
 def ring(*, session: Session, now: datetime) -> None:
@@ -27,6 +27,14 @@ def ring(*, session: Session, now: datetime) -> None:
     rung = heartbeat.last(session=session, name=RUNG)
     if done < last_three(now) and (rung is None or rung <= now - QUIET):
         go_on(session=session, now=now)
+        _end_unreachable(session, now)
+
+
+def _end_unreachable(session: Session, now: datetime) -> None:
+    """Once a night, also when the table takes all day: it reads much. What isn't heard waits for the next."""
+    rung = heartbeat.last(session=session, name=ENDED)
+    if rung is None or rung < last_three(now):
+        heartbeat.beat(session=session, now=now, name=ENDED)
         jobs.enqueue(session, jobs.END_UNREACHABLE, 0)
 
 

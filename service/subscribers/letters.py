@@ -94,6 +94,8 @@ def _address_told(session: Session, letter: Letter) -> mail.Rendered:
 
 
 def _themes_told(session: Session, letter: Letter) -> mail.Rendered | None:
+    if addresses.key(letter.email) != letter.subscriber.email_key:  # moved meanwhile: the link isn't for that mailbox
+        return None
     held = confirmation.themes_held(session=session, subscriber_id=letter.subscriber_id)
     if not held:  # left meanwhile
         return None

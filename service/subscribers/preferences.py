@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from service import errors, i18n, themes, throttle
 from service.subscribers import addresses, confirmation, consent, own_data, signup, unsubscribe
-from service.subscribers.models import Channel, ConsentEvent, LetterKind, State, Subscriber, Subscription
+from service.subscribers.models import Channel, ConsentEvent, Letter, LetterKind, State, Subscriber, Subscription
 
 ADDED, TOLD = "themes_added", "themes_letter"
 MOST_ADDED = ((timedelta(hours=24), 10),)  # changes of one reader that add a theme
@@ -26,6 +26,7 @@ MOST_ADDED = ((timedelta(hours=24), 10),)  # changes of one reader that add a th
 class Change(StrEnum):
     SAVED = "saved"
     ASKED = "asked"  # the reader reads nothing now: we mail them the button, unless they had too many
+    OLDER = "older"  # the address was changed at this very moment: the link opens only the way out by now
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,27 @@ def older(*, session: Session, subscriber_id: int, moved: int) -> bool:
 
 
 def change(
-    *, session: Session, now: datetime, subscriber_id: int, slugs: Collection[str], language: str, shown_in: str = ""
+    *,
+    session: Session,
+    now: datetime,
+    subscriber_id: int,
+    slugs: Collection[str],
+    language: str,
+    shown_in: str = "",
+    moved: int | None = None,
 ) -> Change:
     """Make `slugs` the reader's themes. One that is added is new consent and is recorded (requirements 4.12).
 
-    `shown_in`: the language of the page, when `language` is what the reader changed it to. Raises NotFound, Refused.
+    `shown_in`: the language of the page, when `language` is what the reader changed it to. `moved`: the link's, when
+    it is by a link. Raises NotFound, Refused.
     """
-    own_data.hold(session=session, subscriber_id=subscriber_id)
+    reader = own_data.hold(session=session, subscriber_id=subscriber_id)
     shown = show(session=session, subscriber_id=subscriber_id)
-    if shown is None:
+    if shown is None or reader is None:
         raise errors.NotFound("We have no data about you any more. You can sign up again.")
-    if language not in i18n.LANGUAGES:
-        raise errors.Refused("language", "Choose Dutch or English.")
-    if set(slugs) - {theme.slug for theme, _ in shown.themes}:
-        raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
-    reader, shown_in = shown.subscriber, shown_in or language
+    if moved is not None and moved != reader.moved:
+        return Change.OLDER
+    _check(shown, slugs, language)
     added = [theme for theme, has in shown.themes if theme.slug in slugs and not has]
     # A block is told whoever asks for more, reading something or not.
     asks = bool(added) and not (_mailable(session, reader) and any(has for _, has in shown.themes))
@@ -83,17 +90,24 @@ def change(
     # In order of theme, as everywhere: two changes at once must not wait for each other.
     for theme, has in sorted(shown.themes, key=lambda pair: pair[0].id):
         if theme in added and not asks:
-            _add(session, now, reader, theme, shown_in)
+            _add(session, now, reader, theme, shown_in or language)
         elif has and theme.slug not in slugs:
-            channel = Channel.PREFERENCES
-            unsubscribe.leave(session=session, now=now, subscriber_id=reader.id, theme_id=theme.id, channel=channel)
+            _drop(session, now, reader, theme)
     if asks:
-        signup.ask_back(session=session, now=now, reader=reader, chosen=added, language=language, shown_in=shown_in)
+        words = shown_in or language
+        signup.ask_back(session=session, now=now, reader=reader, chosen=added, language=language, shown_in=words)
         return Change.ASKED
     if added or language != reader.language:
         reader.language = language
         _tell(session, now, reader)
     return Change.SAVED
+
+
+def _check(shown: Shown, slugs: Collection[str], language: str) -> None:
+    if language not in i18n.LANGUAGES:
+        raise errors.Refused("language", "Choose Dutch or English.")
+    if set(slugs) - {theme.slug for theme, _ in shown.themes}:
+        raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
 
 
 def _add(session: Session, now: datetime, reader: Subscriber, theme: themes.Theme, shown_in: str) -> None:
@@ -108,12 +122,37 @@ def _add(session: Session, now: datetime, reader: Subscriber, theme: themes.Them
     )
 
 
+def _drop(session: Session, now: datetime, reader: Subscriber, theme: themes.Theme) -> None:
+    channel = Channel.PREFERENCES
+    unsubscribe.leave(session=session, now=now, subscriber_id=reader.id, theme_id=theme.id, channel=channel)
+
+
 def _tell(session: Session, now: datetime, reader: Subscriber) -> None:
-    """The reader hears of it, but not of each of many."""
-    if throttle.reached(session=session, kind=TOLD, who=reader.email_key, now=now, caps=own_data.CAPS):
-        return
-    throttle.note(session=session, kind=TOLD, who=reader.email_key, now=now)
-    own_data.post(session=session, now=now, reader=reader, kind=LetterKind.THEMES_TOLD, email=reader.email)
+    """The reader hears of each change, and of many at once: a mail that waits says what is true when it goes out."""
+    waiting = select(Letter).where(
+        Letter.subscriber_id == reader.id,
+        Letter.kind == LetterKind.THEMES_TOLD,
+        Letter.due_at.is_not(None),
+        Letter.attempts == 0,
+    )
+    # Held: a worker that takes it at this moment waits, and then sees what we do here.
+    told = session.scalars(waiting.with_for_update().execution_options(populate_existing=True)).first()
+    if told is None:
+        due_at = _next_turn(session, now, reader)
+        throttle.note(session=session, kind=TOLD, who=reader.email_key, now=due_at)
+        told = own_data.post(session=session, now=now, reader=reader, kind=LetterKind.THEMES_TOLD, email=reader.email)
+        told.due_at = due_at
+    told.language = reader.language
+
+
+def _next_turn(session: Session, now: datetime, reader: Subscriber) -> datetime:
+    """When the next mail of that kind isn't too soon."""
+    full = [
+        span
+        for span, most in own_data.CAPS
+        if throttle.count(session=session, kind=TOLD, who=reader.email_key, since=now - span) >= most
+    ]
+    return now + max(full, default=timedelta(0))
 
 
 def _check_often(session: Session, now: datetime, reader: Subscriber) -> None:

@@ -88,7 +88,9 @@ def _mail(
 ) -> None:
     """The one mail that answers the form, with the evidence of what was asked for."""
     throttle.note(session=session, kind=MAILED, who=subscriber.email_key, now=now)
-    wanted = [theme.id for theme in chosen if _ask(session=session, now=now, subscriber=subscriber, theme=theme)]
+    # In order of theme, as everywhere: who leaves everything at this moment must not wait for us, and we for them.
+    ordered = sorted(chosen, key=lambda theme: theme.id)
+    wanted = [theme.id for theme in ordered if _ask(session=session, now=now, subscriber=subscriber, theme=theme)]
     for theme_id in wanted:
         consent.record(
             session=session,

@@ -42,12 +42,12 @@ def save(token: str) -> flask.Response:
     if form.get("letter") == "data":
         return _mail_link(subscriber_id, now)
     try:
-        done = _change(subscriber_id, now)
+        done = _change(subscriber_id, moved, now)
     except errors.NotFound:
         return _gone()
     except errors.Refused as fault:
         return _page(token, refused=fault)
-    return _page(token, done=done)
+    return _page(token, done=None if done is Change.OLDER else done)
 
 
 def _leave(token: str, subscriber_id: int, now: datetime) -> flask.Response:
@@ -56,7 +56,7 @@ def _leave(token: str, subscriber_id: int, now: datetime) -> flask.Response:
     return _page(token, done=Change.SAVED)
 
 
-def _change(subscriber_id: int, now: datetime) -> Change:
+def _change(subscriber_id: int, moved: int, now: datetime) -> Change:
     form = flask.request.form
     with db.transaction() as session:
         return preferences.change(
@@ -66,6 +66,7 @@ def _change(subscriber_id: int, now: datetime) -> Change:
             slugs=set(form.getlist("themes")),
             language=form.get("language", ""),
             shown_in=_known(form.get("shown_in", "")),
+            moved=moved,
         )
 
 

@@ -8,10 +8,11 @@ from datetime import timedelta
 import flask
 import pytest
 import time_machine
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
 
 from service import db, links, settings, themes
-from service.subscribers import addresses
+from service.subscribers import addresses, preferences, signup, unsubscribe
 from service.subscribers.models import (
     Channel,
     Consent,
@@ -22,7 +23,7 @@ from service.subscribers.models import (
     SuppressionReason,
 )
 from tests import fakes, make
-from tests.integration import letterbox
+from tests.integration import letterbox, races
 from tests.integration.conftest import Visitor
 from tests.integration.letterbox import words
 from tests.integration.trips import Begin, address
@@ -89,6 +90,79 @@ def test_and_of_another_language_in_that_language_but_not_of_leaving(
     assert letterbox.emptied() == []
 
 
+def test_what_comes_too_soon_is_told_when_its_turn_has_come(
+    visitor: Visitor, reader: int, clock: time_machine.Traveller
+) -> None:
+    """A stranger who changes the language first doesn't use up the mail that tells of the themes."""
+    link = path(links.preferences(reader))
+    choose(visitor, link, "innovatie", language="nl")
+    assert len(letterbox.emptied()) == 1
+    clock.shift(timedelta(minutes=5))
+    choose(visitor, link, "innovatie", "organisatie", language="nl")
+    choose(visitor, link, "innovatie", "organisatie", "democratie", language="nl")
+    assert letterbox.emptied() == []
+    clock.shift(timedelta(minutes=10))
+    (told,) = letterbox.emptied()
+    assert told.text.index("- Democratie") < told.text.index("- Organisatie")
+
+
+def test_what_waits_goes_to_no_mailbox_that_is_left_meanwhile(visitor: Visitor, reader: int) -> None:
+    """Its link would be that of the new address."""
+    choose(visitor, path(links.preferences(reader)), "innovatie", "organisatie")
+    with db.transaction() as session:
+        new = {"email": "saskia@thuis.example", "email_key": "saskia@thuis.example", "moved": 1}
+        session.execute(update(Subscriber).values(**new))
+    assert letterbox.emptied() == []
+
+
+def test_a_link_that_grows_old_while_it_is_used_changes_nothing(session: Session) -> None:
+    reader = make.reader(session, SASKIA, "innovatie")
+    make.theme(session, "democratie")
+    reader.moved = 1
+    answer = preferences.change(
+        session=session, now=NOW, subscriber_id=reader.id, slugs=["democratie"], language="en", moved=0
+    )
+    assert answer is preferences.Change.OLDER
+    assert session.scalars(select(Subscription.state)).all() == [State.ACTIVE]
+    assert reader.language == "nl"
+
+
+@pytest.mark.parametrize("door", ["back", "form"])
+def test_who_leaves_everything_while_they_ask_for_themes_is_in_nobodys_way(app: flask.Flask, door: str) -> None:
+    """Both hold what was ticked in order of theme, whatever the themes are called."""
+    with db.transaction() as session:
+        make.theme(session, "zebra")
+        make.theme(session, "aap")
+        reader = make.reader(session, SASKIA, "zebra", "aap", at=NOW - timedelta(days=1)).id
+        session.execute(update(Subscription).values(state=State.PENDING, ended_at=NOW))
+
+    def leave(session: Session) -> None:
+        unsubscribe.leave_all(session=session, now=NOW, subscriber_id=reader, channel=Channel.PREFERENCES)
+
+    leaver = races.Beside(app, leave)
+    began: list[str] = []
+
+    def after(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("UPDATE subscriptions") and not began:
+            began.append(statement)
+            leaver.start()
+
+    event.listen(db.db.engine, "after_cursor_execute", after)
+    slugs = {"zebra", "aap"}
+    try:
+        with db.transaction() as session:
+            if door == "back":
+                preferences.change(session=session, now=NOW, subscriber_id=reader, slugs=slugs, language="nl")
+            else:
+                signup.sign_up(
+                    session=session, now=NOW, email=SASKIA, slugs=sorted(slugs), language="nl", network="192.0.2.0/24"
+                )
+    finally:
+        event.remove(db.db.engine, "after_cursor_execute", after)
+    assert began
+    assert leaver.refusal() is None
+
+
 def test_a_reader_is_not_told_of_each_of_many_and_a_day_has_an_end(
     visitor: Visitor, reader: int, clock: time_machine.Traveller
 ) -> None:
@@ -101,6 +175,8 @@ def test_a_reader_is_not_told_of_each_of_many_and_a_day_has_an_end(
     assert told == 3
     assert "added themes many times today" in choose(visitor, link, "innovatie", "organisatie")
     assert reads() == ["innovatie"]
+    clock.shift(timedelta(hours=24))
+    assert len(letterbox.emptied()) == 1, "the rest in one, when its turn has come"
     assert "You get no newsletter" in choose(visitor, link), "leaving always works"
     assert reads() == []
 

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 import pytest
 import time_machine
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service import db, jobs
 from service.delivery import rounds, soft_bounces, unreachable
-from service.delivery.models import Report, ReportKind
+from service.delivery.models import Delivery, Outcome, Report, ReportKind
+from service.issues.models import IssueState
 from service.privacy import folding
 from service.subscribers import addresses
 from service.subscribers.models import Channel, Consent, ConsentEvent, State, Subscriber, Subscription
@@ -93,6 +95,38 @@ def test_a_relay_that_refuses_a_great_part_of_an_issue_says_nothing_about_its_re
     assert len(readers()) == 10
 
 
+def test_a_round_that_goes_out_still_is_weighed_by_what_the_relay_said_so_far(session: Session) -> None:
+    """Of four hundred it refused all of the first sixty: that is more than a quarter."""
+    issue = make.approved(session)
+    issue.state, issue.cut_at, issue.audience = IssueState.SENDING, NOW, 400
+    for number in range(60):
+        session.add(
+            Delivery(
+                issue_id=issue.id,
+                subscriber_id=number + 1,
+                outcome=Outcome.REJECTED,
+                at=NOW,
+                first_at=NOW,
+                status="552 5.2.2",
+            )
+        )
+    session.flush()
+    assert soft_bounces.tell(session=session, issue_ids=[issue.id]) == set()
+    for number in range(60, 240):
+        session.add(
+            Delivery(
+                issue_id=issue.id,
+                subscriber_id=number + 1,
+                outcome=Outcome.ACCEPTED,
+                at=NOW,
+                first_at=NOW,
+                status="250",
+            )
+        )
+    session.flush()
+    assert soft_bounces.tell(session=session, issue_ids=[issue.id]) == {issue.id}
+
+
 def test_the_tick_rings_for_it_by_night_and_it_goes_on_until_all_were_asked_for(
     begin: Begin, relay: fakes.Relay, doorbells: list[tuple[str, tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +142,10 @@ def test_the_tick_rings_for_it_by_night_and_it_goes_on_until_all_were_asked_for(
         tasks.tick()
         rung = [args for name, args in doorbells if name == jobs.END_UNREACHABLE]
         assert rung == [(0,)]
+        clock.shift(timedelta(hours=1))
+        tasks.tick()  # the table isn't done yet: it is rung for again, and this is not
+        assert [name for name, _ in doorbells].count(jobs.APPLY_RETENTION) == 2
+        assert [args for name, args in doorbells if name == jobs.END_UNREACHABLE] == rung
         steps = 0
         while rung:
             doorbells.clear()
