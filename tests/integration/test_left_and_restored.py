@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,29 @@ def test_an_old_mark_that_the_database_lets_go_is_no_restored_backup(app: flask.
     late = BEFORE + forgetting.ERASURES + DAY
     assert tick(late) == []
     assert "left," not in (folder / ledger.FILE).read_text()
+
+
+def test_a_tick_that_was_killed_is_no_restored_backup_later(app: flask.Flask, folder: Path) -> None:
+    """It wrote the copy, and the database never heard of it."""
+    number, other = joined(SASKIA, "zorg", "innovatie"), joined(BO, "zorg")
+    tick(BEFORE)
+    leaves(number, "zorg", BEFORE + DAY)
+    early = backup()
+    with contextlib.suppress(InterruptedError), db.transaction() as session:
+        ledger.keep(session=session, now=BEFORE + DAY)
+        raise InterruptedError
+    assert tick(BEFORE + DAY + timedelta(minutes=1)) == []
+
+    joined(SASKIA, "zorg", at=BEFORE + 2 * DAY)  # a mark goes
+    assert tick(BEFORE + 2 * DAY) == []
+    leaves(other, "zorg", BEFORE + 3 * DAY)  # and one comes
+    assert tick(BEFORE + 3 * DAY) == []
+    told = (folder / ledger.FILE).read_text()
+    assert told.count("left,") == 1
+    with db.transaction() as session:
+        restored(session, early)
+    assert tick(BEFORE + 4 * DAY) == ["ledger_not_replayed"], "and a backup that was put back is known for one"
+    assert (folder / ledger.FILE).read_text() == told
 
 
 def test_its_mark_is_found_and_goes_with_the_reader(app: flask.Flask, folder: Path) -> None:
