@@ -16,11 +16,20 @@ from structlog.typing import EventDict, WrappedLogger
 ADDRESS = re.compile(
     r"(?:\"[^\"\n]*\"|(?<![^\s\"<>(),;:@])[^\s\"<>(),;:@]+)?(?:@|%(?:25)*40)[^\s\"'<>(),;:=]+", re.IGNORECASE
 )
-# A visitor's, as gunicorn names who sent what it can't read. Whether it is one, `ipaddress` says.
-IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
+# A visitor's, as gunicorn names who sent what it can't read; also percent-encoded. Whether it is one, `ipaddress` says.
+COLON = re.compile(r"%(?:25)*3A", re.IGNORECASE)
+# After "%5B", which is "[", a word begins; "5B" isn't part of it.
+BEGIN = r"(?:(?<![^\W_])|(?<=%[0-9a-f]{2})(?<!%25)|(?<=%25[0-9a-f]{2}))"
+END = r"(?![^\W_]|\.\d)"
+IP4 = re.compile(rf"{BEGIN}(?<!\.)(?:\d{{1,3}}\.){{3}}\d{{1,3}}{END}", re.IGNORECASE)
 IP6 = re.compile(
-    r"(?<!\w)(?:[0-9a-f]{0,4}:){2,8}(?:[0-9a-f]{1,4}|(?<=::))(?!\w|:[0-9a-f:]|\.\d)(?:%\w+)?", re.IGNORECASE
+    rf"{BEGIN}(?!(?<=%)[0-9a-f]{{2}})(?:[0-9a-f]{{0,4}}(?::|{COLON.pattern})){{2,8}}"
+    rf"(?:[0-9a-f]{{1,4}}|(?<=::)|(?<=3A%3A)|(?<=3A%253A)){END}"
+    rf"(?!(?::|{COLON.pattern})(?:[0-9a-f:]|{COLON.pattern}))(?:%(?![2-7][0-9a-f])\w+)?",
+    re.IGNORECASE,
 )
+# They end in an IPv4 address: "IPv4-compatible" ones, and those that a network without IPv4 makes (NAT64).
+HOLD_IP4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 # A signed link: row numbers, a dot, a signature. Then whatever has the length of 32 random bytes in base64.
 TOKEN = re.compile(
     r"\d[\d-]{0,40}(?:\.|%2E)[A-Za-z0-9_-]{20,}|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])", re.IGNORECASE
@@ -35,7 +44,7 @@ def redact(text: str) -> str:
     # To count is quick: most lines hold neither.
     if text.count(".") > 2:
         text = IP4.sub(_network, text)
-    if text.count(":") > 1:
+    if text.count(":") > 1 or "%" in text:
         text = IP6.sub(_network, text)
     if "@" in text or "%" in text:
         text = ADDRESS.sub("[address]", text)
@@ -45,14 +54,22 @@ def redact(text: str) -> str:
 def _network(found: re.Match[str]) -> str:
     """The range it lies in: an organisation or a neighbourhood, and no person. This machine's own name nobody."""
     try:
-        address = ipaddress.ip_address(found[0].partition("%")[0])
+        address = ipaddress.ip_address(COLON.sub(":", found[0]).partition("%")[0])
     except ValueError:
         return found[0]
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if str(address) == "127.0.0.1" or address.is_unspecified or (address.version == 6 and address.is_reserved):
+    if isinstance(address, ipaddress.IPv6Address):
+        if int(address) < 2**16:  # "::" and "::1"; and a slice in a line of code, such as [::2]
+            return found[0]
+        address = _held(address) or address
+    elif address.is_unspecified or str(address) == "127.0.0.1":
         return found[0]
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+
+
+def _held(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if any(address in network for network in HOLD_IP4):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _redact_value(value: object) -> object:

@@ -68,6 +68,17 @@ def test_a_line_without_address_stays_as_it_is() -> None:
         ("2001:db8:7::1", "2001:db8:7::/48"),
         ("fe80::1:2%eth0", "fe80::/48"),
         ("::ffff:cb00:714d", "203.0.113.0/24"),
+        ("_203.0.113.77_", "_203.0.113.0/24_"),
+        ("_2001:db8:7::1_", "_2001:db8:7::/48_"),
+        ("::cb00:714d", "203.0.113.0/24"),
+        ("64:ff9b::cb00:714d", "203.0.113.0/24"),
+        ("64:ff9b::203.0.113.77", "64:ff9b::203.0.113.0/24"),
+        ("64:ff9b:1:a:b::cb00:714d", "64:ff9b:1::/48"),
+        ("2002:cb00:714d:9::77", "203.0.113.0/24"),
+        ("2001%3Adb8%3A7%3A9%3Aa%3Ab%3Ac%3Ad", "2001:db8:7::/48"),
+        ("2001%3adb8%3A7%3A%3A", "2001:db8:7::/48"),
+        ("2001%253Adb8%253A7%253A%253A1", "2001:db8:7::/48"),
+        ("%3A%3Affff%3A203.0.113.77", "%3A%3Affff%3A203.0.113.0/24"),
     ],
 )
 def test_an_internet_address_becomes_the_range_it_lies_in(given: str, left: str) -> None:
@@ -75,6 +86,8 @@ def test_an_internet_address_becomes_the_range_it_lies_in(given: str, left: str)
     for around in ("Invalid request from ip={}: bad", "[{}]", "peer ('{}', 4711)", "came from {}.", "{}"):
         assert logs.redact(around.format(given)) == around.format(left)
     assert logs.redact(f"[{given}]:25") == f"[{left}]:25"
+    for around in ("at%3D%5B{}%5D%20now", "at%253D%255B{}%255D%2520now"):
+        assert logs.redact(around.format(given)) == around.format(left)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +99,7 @@ def test_an_internet_address_becomes_the_range_it_lies_in(given: str, left: str)
         "version 2.0.0.1b3 of 1.10.2, at 16:09:04, or 16:09:04.882",
         "worker.tasks::take a[::2] std::move",
         "300.1.2.3",
+        "%3A%3A1 and 16%3A09%3A04",
     ],
 )
 def test_what_only_looks_like_an_internet_address_stays(said: str) -> None:
@@ -172,7 +186,7 @@ def test_a_visitor_can_not_write_a_log_line_of_their_own(written: Callable[[], s
 
 def test_a_long_line_takes_no_time() -> None:
     letters = ("a" * 200_000 + "@", "1-" * 100_000, '"' * 200_000, "x@" * 50_000, "x=" * 100_000, "%25" * 70_000)
-    for text in (*letters, "1." * 100_000, "1:" * 100_000, ":" * 200_000):
+    for text in (*letters, "1." * 100_000, "1:" * 100_000, ":" * 200_000, "1%3A" * 50_000, "%" + "25" * 100_000):
         started = time.monotonic()
         logs.redact(text)
         assert time.monotonic() - started < 2
