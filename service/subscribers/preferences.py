@@ -75,18 +75,16 @@ def change(
     `shown_in`: the language of the page, when `language` is what the reader changed it to. `moved`: the link's, when
     it is by a link. Raises NotFound, Refused.
     """
-    reader = own_data.hold(session=session, subscriber_id=subscriber_id)
+    own_data.hold(session=session, subscriber_id=subscriber_id)
     shown = show(session=session, subscriber_id=subscriber_id)
-    if shown is None or reader is None:
+    if shown is None:
         raise errors.NotFound("We have no data about you any more. You can sign up again.")
+    reader = shown.subscriber
     if moved is not None and moved != reader.moved:
         return Change.OLDER
     _check(shown, slugs, language)
     added = [theme for theme, has in shown.themes if theme.slug in slugs and not has]
-    # A block is told whoever asks for more, reading something or not.
-    asks = bool(added) and not (_mailable(session, reader) and any(has for _, has in shown.themes))
-    if added and not asks:
-        _check_often(session, now, reader)
+    asks = bool(added) and _asks(session, now, shown)
     # In order of theme, as everywhere: two changes at once must not wait for each other.
     for theme, has in sorted(shown.themes, key=lambda pair: pair[0].id):
         if theme in added and not asks:
@@ -94,8 +92,8 @@ def change(
         elif has and theme.slug not in slugs:
             _drop(session, now, reader, theme)
     if asks:
-        words = shown_in or language
-        signup.ask_back(session=session, now=now, reader=reader, chosen=added, language=language, shown_in=words)
+        read = shown_in or language
+        signup.ask_back(session=session, now=now, reader=reader, chosen=added, language=language, shown_in=read)
         return Change.ASKED
     if added or language != reader.language:
         reader.language = language
@@ -108,6 +106,15 @@ def _check(shown: Shown, slugs: Collection[str], language: str) -> None:
         raise errors.Refused("language", "Choose Dutch or English.")
     if set(slugs) - {theme.slug for theme, _ in shown.themes}:
         raise errors.Refused("themes", "One of these themes isn’t offered any more. Please choose again.")
+
+
+def _asks(session: Session, now: datetime, shown: Shown) -> bool:
+    """Whether themes are added by a mailed button only. Raises Refused when not even so, or too often."""
+    # A block is told whoever asks for more, reading something or not.
+    if not _mailable(session, shown.subscriber) or not any(has for _, has in shown.themes):
+        return True
+    _check_often(session, now, shown.subscriber)
+    return False
 
 
 def _add(session: Session, now: datetime, reader: Subscriber, theme: themes.Theme, shown_in: str) -> None:
