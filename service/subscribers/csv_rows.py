@@ -100,7 +100,7 @@ def _fields(text: str, delimiter: str, names: list[str]) -> dict[str, str]:
         raise errors.Refused("line", "The quotes in the line don’t match.") from None
     if len(cells) < len(names) or any(cell.strip() for cell in cells[len(names) :]):
         raise errors.Refused(
-            "line", "The line has %(found)d fields instead of %(wanted)d.", found=len(cells), wanted=len(names)
+            "line", "The line has %(found)s fields instead of %(wanted)s.", found=len(cells), wanted=len(names)
         )
     return {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
 
