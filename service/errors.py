@@ -56,6 +56,12 @@ class LinkRefused(VinkjeError):
     code = "link_refused"
 
 
+class LinkLeaked(LinkRefused):
+    """Signed by a key that others may know: no proof of anything."""
+
+    code = "link_leaked"
+
+
 class Throttled(VinkjeError):
     code = "throttled"
 

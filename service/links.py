@@ -115,6 +115,12 @@ def read(purpose: Purpose, token: str) -> tuple[int, ...]:
         # Signing anew and comparing whole strings: base64 has several spellings of one signature.
         if hmac.compare_digest(_signed(payload, _derived(purpose, key)), token):
             return tuple(int(part) for part in payload.split("-"))
+    for key in settings.current().secret_keys_leaked if token.isascii() and len(token) <= LONGEST else ():
+        if _signed(payload, _derived(purpose, key)) == token:
+            raise errors.LinkLeaked(
+                "We’ve changed our keys, so that links in our older mails don’t work any more. "
+                "That was needed: somebody else could have made such links."
+            )
     raise errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost.")
 
 

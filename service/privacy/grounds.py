@@ -18,7 +18,7 @@ OF: dict[str, tuple[str, ...]] = {
     "unconfirmed": (INTEREST,),
     "confirmed": (INTEREST,),
     "attempts": (INTEREST,),
-    "letters": (LAW,),
+    "letters": (LAW, INTEREST),  # and that nobody changes your themes unseen
     "deliveries": (INTEREST,),
     "reports": (INTEREST,),
     "dead_addresses": (INTEREST,),

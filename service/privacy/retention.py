@@ -97,9 +97,9 @@ TABLE = (
     ),
     Line(
         "letters",
-        N_("That you asked for your data or for another address, and which addresses we mailed about it."),
+        N_("That you asked for your data or another address, or changed themes, and whom we mailed about that."),
         N_("%(span)s."),
-        N_("To mail you the link, and to know that a mail to your old address came back late."),
+        N_("To mail you the link or the notice. And to know that a mail to your old address came back late."),
         keep=forgetting.LETTERS,
         apply=forgetting.letters,
     ),

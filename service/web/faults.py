@@ -67,7 +67,10 @@ def expected(fault: errors.VinkjeError) -> flask.Response:
     if code == 500:
         return _unforeseen(fault)
     if isinstance(fault, errors.LinkRefused):
-        response = flask.make_response(flask.render_template("public/link.html", reason=message(fault)), code)
+        leaked = isinstance(fault, errors.LinkLeaked)
+        response = flask.make_response(
+            flask.render_template("public/link.html", reason=message(fault), leaked=leaked), code
+        )
     else:
         response = _page(code, message(fault))
     if isinstance(fault, errors.Throttled):

@@ -108,6 +108,7 @@ def _page(token: str, *, done: Change | None = None, refused: errors.Refused | N
         mail_languages=[(code, name, "") for code, name in i18n.NAMES.items()],
         wording=consent.wording(consent.PREFERENCES, language).text,
         status=view.translate(ASKED if done is Change.ASKED else SAVED if has else LEFT) if done else "",
+        asked=done is Change.ASKED,
         errors=[(refused.field, faults.message(refused))] if refused else [],
     )
     return flask.make_response(body, faults.status(refused) if refused else 200)

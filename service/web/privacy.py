@@ -29,14 +29,14 @@ PLACES = {
     "elsewhere": N_("for a form whose text we don’t know"),
     "import": N_("for who came from an older list"),
 }
-NOTHING = ("none", "no", "geen", "nee")  # of TRANSFERS: no data leave the European Economic Area
+NOTHING = ("none", "no", "geen", "nee")  # of TRANSFERS: no data leave the European Economic Area; of PROCESSORS: nobody
 
 
 @blueprint.get("/privacy")
 def show() -> str:
     chosen, language = settings.current(), view.language()
     trial = bool(flask.current_app.config.get("MAILBOX_DIR")) or caught.held()
-    transfers = chosen.transfers.strip().rstrip(".")
+    transfers, processors = chosen.transfers.strip().rstrip("."), chosen.processors.strip().rstrip(".")
     return flask.render_template(
         "public/privacy.html",
         rows=[
@@ -45,7 +45,8 @@ def show() -> str:
         ],
         proof=chosen.proof_of_work,
         by_mail=bool(chosen.return_address),
-        processors=chosen.processors.strip().rstrip("."),
+        processors=processors,
+        nobody=processors.lower() in NOTHING,
         transfers=transfers,
         stays=transfers.lower() in NOTHING,
         officer=parseaddr(chosen.privacy_officer),

@@ -42,6 +42,10 @@ def test_no_link_of_before_opens_anything(visitor: Visitor, leaked: settings.Set
     settings.use(leaked)
     assert [visitor.get(path).status_code for path in paths] == [404, 404]
     assert visitor.post(paths[1]).status_code == 404
+    page = visitor.get(paths[1]).text
+    assert "onze sleutels vervangen" in page
+    assert "mailto:" in page
+    assert "in tweeën" not in page, "nothing got lost"
     with pytest.raises(errors.LinkRefused):
         links.read_return(returns)
 

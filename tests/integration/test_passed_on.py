@@ -185,7 +185,9 @@ def test_who_left_everything_comes_back_by_their_own_press_only(visitor: Visitor
     link = path(links.preferences(reader))
     visitor.post(path(links.unsubscribe(reader, 1)), data={"scope": "all"})
     assert "we mail you a button to confirm it" in words(visitor.get(link))
-    assert "We mailen u een knop" in choose(visitor, link, "innovatie", "organisatie", language="nl")
+    said = choose(visitor, link, "innovatie", "organisatie", language="nl")
+    assert "We mailen u een knop" in said
+    assert "hoogstens één keer per tien minuten, drie keer per dag en vijf keer per dertig dagen" in said
     assert reads() == []
     (button,) = letterbox.emptied()
     assert button.to == SASKIA

@@ -119,7 +119,7 @@ def test_each_kind_of_data_has_its_ground(visitor: Visitor) -> None:
     said = dict(zip(keys, (why for _, _, why in table(visitor, "nl").rows[1:]), strict=True))
     found = {key: why.partition(" Grondslag: ")[2] for key, why in said.items()}
     assert found.pop("readers") == "uw toestemming en de wet."
-    assert found.pop("letters") == "de wet."
+    assert found.pop("letters") == "de wet en ons belang."
     assert {key for key, ground in found.items() if not ground} == {"totals", "report_counts", "logs"}
     assert {ground for ground in found.values() if ground} == {"ons belang."}
     assert {"deliveries", "reports", "refusals", "dead_addresses", "editors", "sessions", "backups"} <= found.keys()
@@ -241,6 +241,9 @@ def test_without_processors_it_names_the_kinds_there_can_be(visitor: Visitor) ->
     assert words in page(visitor, "nl")
     use(processors="Hostnet (server)")
     assert words not in page(visitor, "nl")
+    use(processors="none.")
+    assert "Wij, en niemand anders" in page(visitor, "nl")
+    assert "none" not in page(visitor, "nl")
 
 
 def test_chiefs_are_told_what_the_page_does_not_say_yet(app: flask.Flask, doorbells: object) -> None:
