@@ -1,7 +1,8 @@
 """Chiefs hear of an issue that stands still by no word of theirs: its hour was missed, or trouble paused its round.
 
 A notice lives as long as the standstill that it tells of: while there is one, nobody is mailed again, and once it has
-gone, the next standstill is told anew.
+gone, the next standstill is told anew. But no notice outlives its time in the privacy page's table (30 days): an issue
+that stands still longer is told again each time that is over.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def kind_of(issue: Issue) -> NoticeKind | None:
 
 
 def tell(*, session: Session, now: datetime) -> None:
-    """Mail every chief, once for each standstill."""
+    """Mail every chief, once for each standstill; of a long one each month."""
     _forget(session, now)
     held = and_(Issue.state.in_(models.EARLY), Issue.held_since.is_not(None))
     paused = and_(Issue.state == IssueState.PAUSED, Issue.note != "")

@@ -16,6 +16,7 @@ from service.delivery.models import Report, ReportKind, Trouble
 from service.issues import notices, rota, stops
 from service.issues.models import Issue, IssueState
 from service.newsroom.models import Editor, EditorState, Notice, NoticeKind, Role
+from service.privacy import forgetting
 from tests import make
 from tests.make import NOW
 from worker import steps
@@ -89,6 +90,18 @@ def test_chiefs_hear_once_that_an_hour_was_missed(session: Session, bells: Rung)
     assert ticks(session, later) == []
     steps.hold(session, later + HOUR + rota.CATCH_UP)
     assert ticks(session, later + HOUR + rota.CATCH_UP) == told(HELD)
+
+
+def test_an_issue_that_still_stands_still_is_told_again_each_month(session: Session) -> None:
+    """What we mailed an editor is kept for no longer, so nobody remembers that it was told."""
+    make.approved(session)
+    steps.hold(session, MISSED)
+    mailed = []
+    for days in range(70):
+        now = MISSED + timedelta(days=days)
+        forgetting.notices(session=session, now=now)
+        mailed += [(days, who) for who in ticks(session, now)]
+    assert mailed == [(days, who) for days in (0, 31, 62) for who in told(HELD)]
 
 
 def test_who_let_it_go_before_the_mail_went_out_is_not_told(session: Session) -> None:
