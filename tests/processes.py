@@ -103,6 +103,13 @@ def vinkje(*arguments: str, env: Mapping[str, str]) -> str:
     return done.stdout.strip()
 
 
+def bytes_of(path: Path) -> bytes:
+    """Of a file of SQLite's, read by another process: one that we close ourselves takes our connections' locks with it
+    (sqlite.org/howtocorrupt.html §2.2), and the next process that ends throws their log away.
+    """
+    return subprocess.run(["cat", str(path)], capture_output=True, check=True).stdout
+
+
 def healthy(base_url: str) -> bool:
     try:
         return httpx2.get(f"{base_url}/healthz", timeout=2).status_code == 200

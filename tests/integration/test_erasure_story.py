@@ -37,7 +37,7 @@ from service.subscribers.models import (
     Subscriber,
     Suppression,
 )
-from tests import make
+from tests import make, processes
 from tests.integration.conftest import Visitor
 from tests.integration.operator import vinkje
 from tests.integration.races import Beside
@@ -90,7 +90,7 @@ class Kept:
         for path in sorted(self.folder.rglob("*")):
             yield f"name of {path.name}", path.name.encode()
             if path.is_file():
-                yield path.relative_to(self.folder).as_posix(), path.read_bytes()
+                yield path.relative_to(self.folder).as_posix(), processes.bytes_of(path)
         with redis.Redis.from_url(self.valkey) as client:
             for key in client.keys("*"):
                 yield f"redis {key!r}", key + (client.dump(key) or b"") + b"\n".join(_values(client, key))

@@ -39,7 +39,7 @@ from service.subscribers.models import (
     Suppression,
     SuppressionReason,
 )
-from tests import house, make
+from tests import house, make, processes
 from tests.integration import races
 from tests.make import NOW
 from worker import mailbox, tasks
@@ -513,7 +513,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 def in_files(app: flask.Flask) -> list[str]:
     """The files of SQLite's database in which the address can be read."""
     files = settings.current().data_dir.glob("vinkje.db*") if db.db.engine.dialect.name == "sqlite" else []
-    return [path.name for path in files if ADDRESS.encode() in path.read_bytes()]
+    return [path.name for path in files if ADDRESS.encode() in processes.bytes_of(path)]
 
 
 def test_what_the_tick_expires_leaves_the_log_too(app: flask.Flask, clock: time_machine.Traveller) -> None:
