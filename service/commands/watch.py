@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
-import time
+import threading
 from datetime import UTC, datetime
 
 import click
@@ -24,7 +25,15 @@ STOPPED = 130  # by Ctrl-C, as shells say it
 def follow(issue_id: int) -> None:
     """Until the round is over. Whoever stops looking changes nothing about it."""
     screen = Screen(sys.stdout.isatty())
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def leave(_signal: int, _frame: object) -> None:
+        # Raised wherever we happen to be, KeyboardInterrupt may get lost: in a finalizer, say. The second raises it.
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     try:
+        signal.signal(signal.SIGINT, leave)
         found: Progress | None = _look(issue_id)
         while True:
             if found is None:
@@ -33,11 +42,13 @@ def follow(issue_id: int) -> None:
                 screen.show(issue_id, found)
                 if found.over:
                     return
-            time.sleep(LOOK_AGAIN)
+            if asked.wait(LOOK_AGAIN):
+                sys.exit(STOPPED)
             found = _look_again(issue_id)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     finally:
+        signal.signal(signal.SIGINT, before)
         screen.leave()
 
 

@@ -10,6 +10,7 @@ import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from select import select as select_ready
 
 import flask
 import psycopg
@@ -224,13 +225,16 @@ def test_ctrl_c_ends_the_looking_and_not_the_round(app: flask.Flask) -> None:
     seen = ""
     try:
         while "60 of 100" not in seen:
+            assert select_ready([ours], [], [], 20)[0], seen
             seen += os.read(ours, 4096).decode()
             if "50 of 100" in seen:
                 had_their_turn(issue_id, 6)
         watcher.send_signal(signal.SIGINT)
+        looks = 20
         with suppress(OSError):  # Linux says EIO when the other side is gone
-            while more := os.read(ours, 4096):
+            while (looks := looks - 1) and (more := os.read(ours, 4096)):
                 seen += more.decode()
+        assert looks, "it goes on looking"
         assert watcher.wait(20) == 130
     finally:
         watcher.kill()
