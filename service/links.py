@@ -108,19 +108,18 @@ def page(path: str) -> str:
 
 
 def read(purpose: Purpose, token: str) -> tuple[int, ...]:
-    """The row numbers a token holds. Raises LinkRefused when it was not made by us for this purpose."""
-    payload = token.rpartition(".")[0]
+    """The row numbers a token holds. Raises LinkRefused when it was not made by us for this purpose; LinkLeaked when it
+    may have been made by whoever has a key of ours.
+    """
     # Ours are short and ASCII; Unicode's other digits would pass int().
-    for key in _keys() if token.isascii() and len(token) <= LONGEST else ():
-        # Signing anew and comparing whole strings: base64 has several spellings of one signature.
-        if hmac.compare_digest(_signed(payload, _derived(purpose, key)), token):
-            return tuple(int(part) for part in payload.split("-"))
-    for key in settings.current().secret_keys_leaked if token.isascii() and len(token) <= LONGEST else ():
-        if _signed(payload, _derived(purpose, key)) == token:
-            raise errors.LinkLeaked(
-                "We’ve changed our keys, so that links in our older mails don’t work any more. "
-                "That was needed: somebody else could have made such links."
-            )
+    ours = token.isascii() and len(token) <= LONGEST
+    if ours and _made_with(_keys(), purpose, token):
+        return tuple(int(part) for part in token.rpartition(".")[0].split("-"))
+    if ours and _made_with(settings.current().secret_keys_leaked, purpose, token):
+        raise errors.LinkLeaked(
+            "We’ve changed our keys, so that links in our older mails don’t work any more. "
+            "That was needed: somebody else could have made such links."
+        )
     raise errors.LinkRefused("This link isn’t valid. Perhaps a part of it got lost.")
 
 
@@ -181,6 +180,12 @@ def _keys() -> tuple[str, ...]:
     """Whose signatures we believe."""
     chosen = settings.current()
     return (chosen.secret_key, *chosen.secret_keys_previous)
+
+
+def _made_with(keys: tuple[str, ...], purpose: Purpose, token: str) -> bool:
+    """Signing anew and comparing whole strings: base64 has several spellings of one signature."""
+    payload = token.rpartition(".")[0]
+    return any(hmac.compare_digest(_signed(payload, _derived(purpose, key)), token) for key in keys)
 
 
 def _signed(payload: str, derived: bytes) -> str:

@@ -97,7 +97,8 @@ def change(
         return Change.ASKED
     if added or language != reader.language:
         reader.language = language
-        _tell(session, now, reader)
+        if slugs:  # who reads nothing has nothing to put right
+            _tell(session, now, reader)
     return Change.SAVED
 
 
@@ -139,6 +140,7 @@ def _tell(session: Session, now: datetime, reader: Subscriber) -> None:
     waiting = select(Letter).where(
         Letter.subscriber_id == reader.id,
         Letter.kind == LetterKind.THEMES_TOLD,
+        Letter.email == reader.email,  # not one to the mailbox that they left meanwhile: that one stays here
         Letter.due_at.is_not(None),
         Letter.attempts == 0,
     )

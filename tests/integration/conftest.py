@@ -10,12 +10,14 @@ from typing import Any
 import flask
 import flask.testing
 import pytest
+import time_machine
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from service import db
 from tests import fakes
 from tests.integration import trips
+from tests.make import NOW
 
 
 class Visitor(flask.testing.FlaskClient):
@@ -29,6 +31,13 @@ class Visitor(flask.testing.FlaskClient):
 @pytest.fixture
 def visitor(app: flask.Flask) -> Visitor:
     return Visitor(app, app.response_class, use_cookies=True)
+
+
+@pytest.fixture
+def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
+    """What doors and jobs take for now; it stands still at NOW until it is moved."""
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield traveller
 
 
 @pytest.fixture

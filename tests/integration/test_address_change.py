@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 
 import flask
@@ -49,12 +48,6 @@ OLD, NEW, ELSEWHERE = "saskia@gemeente.example", "saskia@Provincie.example", "pi
 NEW_KEY = NEW.lower()
 
 pytestmark = pytest.mark.usefixtures("doorbells")
-
-
-@pytest.fixture
-def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(NOW, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 
@@ -44,12 +43,6 @@ MASKED = "s•••@gemeente.example"
 ASK = {"letter": "data"}
 
 pytestmark = pytest.mark.usefixtures("doorbells")
-
-
-@pytest.fixture
-def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(NOW, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture

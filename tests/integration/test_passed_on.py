@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import flask
@@ -17,6 +16,7 @@ from service.subscribers.models import (
     Channel,
     Consent,
     ConsentEvent,
+    Letter,
     State,
     Subscriber,
     Subscription,
@@ -33,12 +33,6 @@ SASKIA = "saskia@gemeente.example"
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
 pytestmark = pytest.mark.usefixtures("doorbells")
-
-
-@pytest.fixture
-def clock(app: flask.Flask) -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(NOW, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture
@@ -113,6 +107,25 @@ def test_what_waits_goes_to_no_mailbox_that_is_left_meanwhile(visitor: Visitor, 
         new = {"email": "saskia@thuis.example", "email_key": "saskia@thuis.example", "moved": 1}
         session.execute(update(Subscriber).values(**new))
     assert letterbox.emptied() == []
+
+
+def test_what_still_waits_for_the_old_mailbox_keeps_nothing_from_the_new_one(visitor: Visitor, reader: int) -> None:
+    choose(visitor, path(links.preferences(reader)), "innovatie", "organisatie")
+    with db.transaction() as session:
+        new = {"email": "saskia@thuis.example", "email_key": "saskia@thuis.example", "moved": 1}
+        session.execute(update(Subscriber).values(**new))
+    with time_machine.travel(NOW + timedelta(minutes=11), tick=False):
+        choose(visitor, path(links.preferences(reader, 1)), "innovatie", "organisatie", "democratie")
+        assert [mail.to for mail in letterbox.emptied()] == ["saskia@thuis.example"]
+
+
+def test_who_reads_nothing_and_chooses_another_language_is_told_nothing(visitor: Visitor, reader: int) -> None:
+    link = path(links.preferences(reader))
+    choose(visitor, link)
+    assert "You get no newsletter" not in choose(visitor, link, language="nl")
+    with db.transaction() as session:
+        assert session.get_one(Subscriber, reader).language == "nl"
+        assert session.scalars(select(Letter)).all() == []
 
 
 def test_a_link_that_grows_old_while_it_is_used_changes_nothing(session: Session) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 import time_machine
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from service import db, jobs
@@ -99,31 +99,14 @@ def test_a_round_that_goes_out_still_is_weighed_by_what_the_relay_said_so_far(se
     """Of four hundred it refused all of the first sixty: that is more than a quarter."""
     issue = make.approved(session)
     issue.state, issue.cut_at, issue.audience = IssueState.SENDING, NOW, 400
-    for number in range(60):
-        session.add(
-            Delivery(
-                issue_id=issue.id,
-                subscriber_id=number + 1,
-                outcome=Outcome.REJECTED,
-                at=NOW,
-                first_at=NOW,
-                status="552 5.2.2",
-            )
-        )
-    session.flush()
+
+    def answer(readers: range, outcome: Outcome, status: str) -> None:
+        common = {"issue_id": issue.id, "outcome": outcome, "status": status, "at": NOW, "first_at": NOW}
+        session.execute(insert(Delivery), [{"subscriber_id": number, **common} for number in readers])
+
+    answer(range(1, 61), Outcome.REJECTED, "552 5.2.2")
     assert soft_bounces.tell(session=session, issue_ids=[issue.id]) == set()
-    for number in range(60, 240):
-        session.add(
-            Delivery(
-                issue_id=issue.id,
-                subscriber_id=number + 1,
-                outcome=Outcome.ACCEPTED,
-                at=NOW,
-                first_at=NOW,
-                status="250",
-            )
-        )
-    session.flush()
+    answer(range(61, 241), Outcome.ACCEPTED, "250")
     assert soft_bounces.tell(session=session, issue_ids=[issue.id]) == {issue.id}
 
 
