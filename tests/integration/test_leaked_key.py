@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import flask
 import pytest
+from sqlalchemy import select
 
 from service import app as service_app
 from service import db, errors, links, settings
 from service.subscribers import addresses, erasures
-from service.subscribers.models import SuppressionReason
+from service.subscribers.models import Letter, SuppressionReason
 from tests import make
 from tests.integration.conftest import Visitor
 from tests.integration.newsroom import Desk
@@ -48,6 +49,22 @@ def test_no_link_of_before_opens_anything(visitor: Visitor, leaked: settings.Set
     assert "in tweeën" not in page, "nothing got lost"
     with pytest.raises(errors.LinkRefused):
         links.read_return(returns)
+
+
+def test_who_has_the_key_can_read_a_readers_data_until_it_is_changed(
+    visitor: Visitor, leaked: settings.Settings, doorbells: object
+) -> None:
+    """What docs/data-protection.md says of it: they have a letter mailed, and need not get it."""
+    with db.transaction() as session:
+        reader = make.reader(session, "saskia@gemeente.example", "innovatie")
+        button = links.preferences(reader.id)
+    base = settings.current().base_url
+    visitor.post(button.removeprefix(base), data={"letter": "data"})
+    with db.transaction() as session:
+        forged = links.data(session.scalars(select(Letter.id)).one())
+    assert "saskia@gemeente.example" in visitor.get(forged.removeprefix(base)).text
+    settings.use(leaked)
+    assert visitor.get(forged.removeprefix(base)).status_code == 404
 
 
 def test_whoever_may_not_be_mailed_is_still_known(app: flask.Flask, leaked: settings.Settings) -> None:
